@@ -1,0 +1,212 @@
+"""Every intent that can reach the rules: what a person asked for, and what the world reported.
+
+The first group is the API's vocabulary (`POST /api/<tag>` with the struct as JSON). The shell
+turns them into signed chain records where that is what they mean. The second group is made by the
+shell from notices. `decide` answers each with events, or a `Refusal`.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from events.base import PartyId, PeerId
+from events.path import PathQuality
+from events.peer import Candidate
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+# --- asked by a person -----------------------------------------------------------------------
+
+
+class Create(Command, frozen=True, kw_only=True, tag="create"):
+    """A party, with this node's embedded control or the one it was started with."""
+
+    name: str
+
+
+class Join(Command, frozen=True, kw_only=True, tag="join"):
+    link: str
+
+
+class Invite(Command, frozen=True, kw_only=True, tag="invite"):
+    uses: int = 1
+    expires_s: int = 86_400
+
+
+class RevokeInvite(Command, frozen=True, kw_only=True, tag="revoke"):
+    invite: str  # its id, or a unique prefix
+
+
+class Leave(Command, frozen=True, kw_only=True, tag="leave"):
+    pass
+
+
+class Kick(Command, frozen=True, kw_only=True, tag="kick"):
+    peer: str  # name, id, or a unique prefix of the id
+
+
+class Rename(Command, frozen=True, kw_only=True, tag="rename"):
+    """This member's own name."""
+
+    name: str
+
+
+class ChooseProfile(Command, frozen=True, kw_only=True, tag="profile"):
+    profile: str
+
+
+Asked: TypeAlias = (
+    Create | Join | Invite | RevokeInvite | Leave | Kick | Rename | ChooseProfile
+)
+
+
+# --- reported by the world -------------------------------------------------------------------
+
+
+class OpenSession(Command, frozen=True, kw_only=True, tag="open_session"):
+    version: str
+    platform: str
+    peer: PeerId
+    name: str
+    wireguard: bytes
+
+
+class CloseSession(Command, frozen=True, kw_only=True, tag="close_session"):
+    reason: str
+
+
+class Enter(Command, frozen=True, kw_only=True, tag="enter"):
+    """Control accepted our genesis or join: here is the chain, from genesis on."""
+
+    party: PartyId
+    control: tuple[str, ...]
+    embedded: bool
+    records: tuple[bytes, ...]
+
+
+class FailJoin(Command, frozen=True, kw_only=True, tag="fail_join"):
+    reason: str
+
+
+class AcceptRecords(Command, frozen=True, kw_only=True, tag="accept_records"):
+    """Control sent chain records that follow position `after`."""
+
+    party: PartyId
+    after: int
+    records: tuple[bytes, ...]
+
+
+class NoteControl(Command, frozen=True, kw_only=True, tag="note_control"):
+    party: PartyId
+    url: str
+    connected: bool
+    reason: str = ""
+
+
+class NotePresence(Command, frozen=True, kw_only=True, tag="note_presence"):
+    """The whole list of members connected to control."""
+
+    party: PartyId
+    online: tuple[PeerId, ...]
+    reason: str = ""
+
+
+class NoteCandidates(Command, frozen=True, kw_only=True, tag="note_candidates"):
+    """From an opened, verified signal of that member."""
+
+    peer: PeerId
+    generation: int
+    candidates: tuple[Candidate, ...]
+
+
+class NoteAddresses(Command, frozen=True, kw_only=True, tag="note_addresses"):
+    """This computer's own interface addresses, with the tunnel's port."""
+
+    addresses: tuple[str, ...]
+
+
+class NoteMapping(Command, frozen=True, kw_only=True, tag="note_mapping"):
+    server: str
+    mapped: str = ""  # empty: not mapped any more
+    rtt_ms: int = 0
+    reason: str = ""
+
+
+class NoteLabel(Command, frozen=True, kw_only=True, tag="note_label"):
+    label: str
+    server: str
+
+
+class NoteTunnel(Command, frozen=True, kw_only=True, tag="note_tunnel"):
+    interface: str
+    port: int
+    backend: str
+
+
+class NoteConfigured(Command, frozen=True, kw_only=True, tag="note_configured"):
+    address: str
+    address6: str
+    mtu: int
+
+
+class NoteTunnelStopped(Command, frozen=True, kw_only=True, tag="note_tunnel_stopped"):
+    reason: str
+
+
+class NoteProbing(Command, frozen=True, kw_only=True, tag="note_probing"):
+    peer: PeerId
+    addresses: tuple[str, ...]
+
+
+class NotePath(Command, frozen=True, kw_only=True, tag="note_path"):
+    """A path opened (no `old`), switched (both), or was lost (no `new`)."""
+
+    peer: PeerId
+    old: PathQuality | None = None
+    new: PathQuality | None = None
+    took_ms: int = 0
+    reason: str = ""
+
+
+class NoteUnreachable(Command, frozen=True, kw_only=True, tag="note_unreachable"):
+    peer: PeerId
+    tried: tuple[str, ...]
+    after_ms: int
+    reason: str
+
+
+class NoteSession(Command, frozen=True, kw_only=True, tag="note_session"):
+    """A WireGuard session with a member came up or expired."""
+
+    peer: PeerId
+    established: bool
+    took_ms: int = 0
+    reason: str = ""
+
+
+Reported: TypeAlias = (
+    OpenSession
+    | CloseSession
+    | Enter
+    | FailJoin
+    | AcceptRecords
+    | NoteControl
+    | NotePresence
+    | NoteCandidates
+    | NoteAddresses
+    | NoteMapping
+    | NoteLabel
+    | NoteTunnel
+    | NoteConfigured
+    | NoteTunnelStopped
+    | NoteProbing
+    | NotePath
+    | NoteUnreachable
+    | NoteSession
+)
+AnyCommand: TypeAlias = Asked | Reported

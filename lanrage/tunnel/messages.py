@@ -1,0 +1,193 @@
+"""The closed list of what node and tunnel process say to each other over their socketpair.
+
+Framing: 4-byte big-endian length, then one MessagePack document (tagged union). A frame over
+`FRAME_MAX`, or one that does not decode, ends the connection: the other side is us, so it is a
+programming error. Losing the connection ends the tunnel process, and with it the interface.
+
+The node gives orders; the tunnel reports notices: transitions at once, counters once a second at
+most and only when they changed. All orders are idempotent and level-triggered: the same order
+again changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from events.base import PeerId
+from events.path import PathQuality
+from events.peer import Candidate
+from lanrage.refusal import Refusal
+
+FRAME_MAX = 1 << 20
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    pass
+
+
+class Start(Order, frozen=True, kw_only=True):
+    """First and once: bind the UDP socket, create the (downed, address-less) interface.
+    Answered by `Started`, or by `Failed` and the end of the process."""
+
+    private_key: bytes  # X25519, 32 bytes
+    interface: str
+    port: int  # UDP port on all addresses, IPv4 and IPv6; 0 lets the kernel choose
+
+
+class Configure(Order, frozen=True, kw_only=True):
+    """Give the interface its addresses and bring it up. Answered by `Configured` or `Failed`."""
+
+    address: str  # "10.66.0.1/16"
+    address6: str  # "fd12:3456:789a::1/64"; empty for none
+    mtu: int
+
+
+class Deconfigure(Order, frozen=True, kw_only=True):
+    """Take the interface down, its addresses off, and forget every peer."""
+
+
+class PutPeer(Order, frozen=True, kw_only=True):
+    peer: PeerId
+    public_key: bytes
+    allowed: tuple[str, ...]  # "10.66.0.2/32", "fd12:.../128"
+    keepalive_s: int  # persistent keepalive; 0 for none
+    preshared_key: bytes = b""
+
+
+class DropPeer(Order, frozen=True, kw_only=True):
+    peer: PeerId
+
+
+class PutCandidates(Order, frozen=True, kw_only=True):
+    """Where this peer may be reached. A list not seen before starts probing at once."""
+
+    peer: PeerId
+    candidates: tuple[Candidate, ...]
+
+
+class PutServers(Order, frozen=True, kw_only=True):
+    """STUN servers (numeric "ip:port") to learn and keep our mapped addresses from."""
+
+    servers: tuple[str, ...]
+
+
+class Stop(Order, frozen=True, kw_only=True):
+    """Undo everything and exit 0."""
+
+
+AnyOrder: TypeAlias = (
+    Start | Configure | Deconfigure | PutPeer | DropPeer | PutCandidates | PutServers | Stop
+)
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    pass
+
+
+class Started(Notice, frozen=True, kw_only=True):
+    interface: str
+    port: int
+
+
+class Failed(Notice, frozen=True, kw_only=True):
+    refusal: Refusal
+
+
+class Configured(Notice, frozen=True, kw_only=True):
+    address: str
+    address6: str
+    mtu: int
+
+
+class Mapped(Notice, frozen=True, kw_only=True):
+    """First answer of a server, and again whenever the mapped address differs."""
+
+    server: str
+    address: str
+    rtt_us: int
+
+
+class Unmapped(Notice, frozen=True, kw_only=True):
+    server: str
+    reason: str
+
+
+class Probing(Notice, frozen=True, kw_only=True):
+    peer: PeerId
+    addresses: tuple[str, ...]
+
+
+class Opened(Notice, frozen=True, kw_only=True):
+    peer: PeerId
+    path: PathQuality
+    took_ms: int
+
+
+class Switched(Notice, frozen=True, kw_only=True):
+    peer: PeerId
+    old: PathQuality
+    new: PathQuality
+    reason: str
+
+
+class Lost(Notice, frozen=True, kw_only=True):
+    peer: PeerId
+    old: PathQuality
+    reason: str
+
+
+class Unreachable(Notice, frozen=True, kw_only=True):
+    """No candidate answered within the deadline; slower probing goes on."""
+
+    peer: PeerId
+    tried: tuple[str, ...]
+    after_ms: int
+    reason: str
+
+
+class Established(Notice, frozen=True, kw_only=True):
+    """A WireGuard session came up where there was none. Rekeys are not reported."""
+
+    peer: PeerId
+    took_ms: int
+
+
+class Expired(Notice, frozen=True, kw_only=True):
+    peer: PeerId
+    reason: str
+
+
+class PeerCounters(msgspec.Struct, frozen=True, kw_only=True):
+    peer: PeerId
+    rx_bytes: int
+    tx_bytes: int
+    rx_packets: int
+    tx_packets: int
+    rtt_us: int  # 0 while unknown
+    loss_permille: int
+
+
+class Counters(Notice, frozen=True, kw_only=True):
+    """At most once a second, and only if something changed since the last one."""
+
+    peers: tuple[PeerCounters, ...]
+    drops: dict[str, int]  # reason -> packets, since start
+
+
+AnyNotice: TypeAlias = (
+    Started
+    | Failed
+    | Configured
+    | Mapped
+    | Unmapped
+    | Probing
+    | Opened
+    | Switched
+    | Lost
+    | Unreachable
+    | Established
+    | Expired
+    | Counters
+)
