@@ -60,9 +60,7 @@ class ChooseProfile(Command, frozen=True, kw_only=True, tag="profile"):
     profile: str
 
 
-Asked: TypeAlias = (
-    Create | Join | Invite | RevokeInvite | Leave | Kick | Rename | ChooseProfile
-)
+Asked: TypeAlias = Create | Join | Invite | RevokeInvite | Leave | Kick | Rename | ChooseProfile
 
 
 # --- reported by the world -------------------------------------------------------------------

@@ -17,69 +17,50 @@ import msgspec
 
 from events.base import PeerId
 from events.path import PathQuality
-from events.peer import Candidate
+from lanrage.effects import (
+    AnyOrder,
+    Configure,
+    Deconfigure,
+    DropPeer,
+    Order,
+    PutCandidates,
+    PutPeer,
+    PutServers,
+    Start,
+    Stop,
+)
 from lanrage.refusal import Refusal
 
+__all__ = [
+    "AnyNotice",
+    "AnyOrder",
+    "Configure",
+    "Configured",
+    "Counters",
+    "Deconfigure",
+    "DropPeer",
+    "Established",
+    "Expired",
+    "Failed",
+    "Lost",
+    "Mapped",
+    "Notice",
+    "Opened",
+    "Order",
+    "PeerCounters",
+    "Probing",
+    "PutCandidates",
+    "PutPeer",
+    "PutServers",
+    "Start",
+    "Started",
+    "Stop",
+    "Switched",
+    "Unmapped",
+    "Unreachable",
+]
+
 FRAME_MAX = 1 << 20
-
-
-class Order(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    pass
-
-
-class Start(Order, frozen=True, kw_only=True):
-    """First and once: bind the UDP socket, create the (downed, address-less) interface.
-    Answered by `Started`, or by `Failed` and the end of the process."""
-
-    private_key: bytes  # X25519, 32 bytes
-    interface: str
-    port: int  # UDP port on all addresses, IPv4 and IPv6; 0 lets the kernel choose
-
-
-class Configure(Order, frozen=True, kw_only=True):
-    """Give the interface its addresses and bring it up. Answered by `Configured` or `Failed`."""
-
-    address: str  # "10.66.0.1/16"
-    address6: str  # "fd12:3456:789a::1/64"; empty for none
-    mtu: int
-
-
-class Deconfigure(Order, frozen=True, kw_only=True):
-    """Take the interface down, its addresses off, and forget every peer."""
-
-
-class PutPeer(Order, frozen=True, kw_only=True):
-    peer: PeerId
-    public_key: bytes
-    allowed: tuple[str, ...]  # "10.66.0.2/32", "fd12:.../128"
-    keepalive_s: int  # persistent keepalive; 0 for none
-    preshared_key: bytes = b""
-
-
-class DropPeer(Order, frozen=True, kw_only=True):
-    peer: PeerId
-
-
-class PutCandidates(Order, frozen=True, kw_only=True):
-    """Where this peer may be reached. A list not seen before starts probing at once."""
-
-    peer: PeerId
-    candidates: tuple[Candidate, ...]
-
-
-class PutServers(Order, frozen=True, kw_only=True):
-    """STUN servers (numeric "ip:port") to learn and keep our mapped addresses from."""
-
-    servers: tuple[str, ...]
-
-
-class Stop(Order, frozen=True, kw_only=True):
-    """Undo everything and exit 0."""
-
-
-AnyOrder: TypeAlias = (
-    Start | Configure | Deconfigure | PutPeer | DropPeer | PutCandidates | PutServers | Stop
-)
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True, tag=True):
