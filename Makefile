@@ -1,0 +1,94 @@
+# Five verbs, each of which works as the first command after cloning: up, demo, test, check, bench.
+#
+# A step leaves a stamp in .make/ that depends on what it read, so a second run starts at once and
+# a changed lock file or page is picked up. ARGS reaches the command: make up ARGS="--name Ada".
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help up demo test check bench lock clean root
+
+PY := .venv/bin/python
+ARGS ?=
+PIP := $(PY) -m pip --disable-pip-version-check --no-input
+
+# command=package, so that only what is missing is installed
+RUNS := ip=iproute2
+LAB := $(RUNS) nft=nftables ping=iputils-ping
+PEERS := $(LAB) wireguard-go=wireguard-go wg=wireguard-tools iperf3=iperf3
+BROWSER := chromium=chromium
+
+PAGE := $(shell find web -type f \
+	-not -path 'web/ui/dist/*' -not -path '*/node_modules/*' -not -path '*/__pycache__/*' \
+	\( -path 'web/ui/*' -o -name build.py \) 2>/dev/null)
+
+help:
+	@echo 'make up      this computer joins in: node, dashboard, control (root)'
+	@echo 'make demo    three players behind two home routers, on this computer alone (root)'
+	@echo 'make test    every test; as root also those with real packets'
+	@echo 'make check   format, lint, types, import contracts, documents'
+	@echo 'make bench   side by side with other tunnels (root)'
+	@echo 'make lock    choose the newest versions allowed and pin them'
+	@echo 'make clean   remove everything that make made'
+
+up: root .make/page
+	@.ci/need $(RUNS)
+	@exec .venv/bin/lanrage up $(ARGS)
+
+demo: root .make/page
+	@.ci/need $(LAB)
+	@exec .venv/bin/lanrage demo $(ARGS)
+
+test: .make/page
+ifeq ($(shell id -u),0)
+	@.ci/need $(PEERS) $(BROWSER)
+endif
+	@$(PY) -m pytest --leaks $(ARGS)
+
+check: .make/installed
+	@echo '==> format and lint'
+	@$(PY) -m ruff format --check --quiet .
+	@$(PY) -m ruff check --quiet .
+	@echo '==> types'
+	@$(PY) -m mypy
+	@echo '==> import contracts'
+	@.venv/bin/lint-imports --no-cache
+	@echo '==> documents and house style'
+	@$(PY) -m pytest tests/test_docs.py tests/test_tidy.py
+
+bench: root .make/installed
+	@.ci/need $(PEERS)
+	@$(PY) -m bench $(ARGS)
+
+root:
+	@test "$$(id -u)" -eq 0 || { \
+	  echo 'Needs root, to create a network interface. Run: sudo make $(MAKECMDGOALS)' >&2; exit 1; }
+
+# The editable install adds the `lanrage` command and this package's name, and builds nothing:
+# the build back end comes from the same lock file as everything else.
+.make/installed: requirements.lock pyproject.toml .ci/venv
+	@mkdir -p .make
+	@.ci/venv
+	@echo '==> packages of requirements.lock'
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+.make/page: .make/installed $(PAGE)
+	@echo '==> the dashboard page'
+	@test ! -f web/build.py || $(PY) -m web.build
+	@touch $@
+
+lock: .make/installed
+	@$(PIP) install --quiet uv
+	@{ echo '# Every package that running, testing and checking need, pinned by hash. Made by `make lock`.'; \
+	  .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header --group dev pyproject.toml; } > .make/lock
+	@mv .make/lock requirements.lock
+
+clean:
+	rm -rf .make .venv build dist web/ui/dist web/ui/node_modules bench/results \
+	  .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
