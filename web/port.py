@@ -7,14 +7,12 @@ fits the same shape, which is how `lanrage replay --serve` gets a dashboard.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from events.base import Stored
 from lanrage.commands import Asked
 from lanrage.refusal import Refusal
-
-if TYPE_CHECKING:
-    from projections.lobby import Status
+from projections.lobby import Status
 
 
 class Node(Protocol):
