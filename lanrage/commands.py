@@ -87,6 +87,12 @@ class Enter(Command, frozen=True, kw_only=True, tag="enter"):
     records: tuple[bytes, ...]
 
 
+class ExitParty(Command, frozen=True, kw_only=True, tag="exit_party"):
+    """This node goes on alone, whether or not control could be told."""
+
+    reason: str
+
+
 class FailJoin(Command, frozen=True, kw_only=True, tag="fail_join"):
     reason: str
 
@@ -187,10 +193,20 @@ class NoteSession(Command, frozen=True, kw_only=True, tag="note_session"):
     reason: str = ""
 
 
+class NoteProfile(Command, frozen=True, kw_only=True, tag="note_profile"):
+    """A profile was looked up in the catalogue and is to be applied."""
+
+    profile: str
+    reason: str
+    mtu: int
+    keepalive_s: int
+
+
 Reported: TypeAlias = (
     OpenSession
     | CloseSession
     | Enter
+    | ExitParty
     | FailJoin
     | AcceptRecords
     | NoteControl
@@ -206,5 +222,6 @@ Reported: TypeAlias = (
     | NotePath
     | NoteUnreachable
     | NoteSession
+    | NoteProfile
 )
 AnyCommand: TypeAlias = Asked | Reported

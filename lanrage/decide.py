@@ -1,0 +1,401 @@
+"""The rules: what a command means for a node in a given state, as events or a refusal.
+
+    decide(mesh, command, now_ms) -> tuple[Event, ...] | Refusal
+
+Pure: the clock comes in, nothing goes out. A command that changes nothing yields no events, so the
+shell may repeat itself freely. Two kinds arrive here. Reports of the world are never refused, only
+found to be news or not; the exception is what claims to be signed (`Enter`, `AcceptRecords`),
+which is verified record by record and refused whole at the first lie. Intents of a person that
+end in a signed record (invite, kick, ...) are checked by `check` before anything is signed; their
+events come back by way of control as `AcceptRecords`, like everybody else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from events import nat, party, path, peer, profile, session, tunnel
+from events.base import Event, PeerId
+from events.peer import Candidate
+from lanrage import commands as c
+from lanrage.protocols import partylog
+from lanrage.protocols.partylog import Chain, Invalid, Member
+from lanrage.recorded import event_of
+from lanrage.refusal import Refusal
+from projections.mesh import Mesh, others
+
+Decision = tuple[Event, ...] | Refusal
+
+CANDIDATES_MAX = 16  # of our own, told to members
+NOTHING: tuple[Event, ...] = ()
+
+
+def decide(mesh: Mesh, command: c.Reported, now_ms: int) -> Decision:
+    return _RULES[type(command)](mesh, command, now_ms)
+
+
+# --- intents of a person ------------------------------------------------------------------------
+
+
+def check(mesh: Mesh, command: c.Asked) -> Refusal | None:
+    """Why this intent cannot be carried out in this state, before anything is signed or sent."""
+    if isinstance(command, c.Create | c.Join):
+        return _check_enter(mesh, command)
+    if isinstance(command, c.ChooseProfile):
+        return None
+    if not mesh.party:
+        return Refusal(
+            "no_party",
+            f"Cannot {command.__struct_config__.tag}",
+            "this computer is in no party",
+            "Make one with `lanrage create NAME` or enter one with `lanrage join LINK`.",
+        )
+    if isinstance(command, c.Kick):
+        found = find_member(mesh, command.peer)
+        return found if isinstance(found, Refusal) else _check_kick(mesh, found)
+    if isinstance(command, c.RevokeInvite):
+        invite = find_invite(mesh, command.invite)
+        return invite if isinstance(invite, Refusal) else None
+    if isinstance(command, c.Invite) and not (1 <= command.uses and 60 <= command.expires_s):
+        return Refusal(
+            "bad_invite",
+            "Cannot invite",
+            "an invite needs at least one use and one minute of life",
+            "Try `lanrage invite --uses 4 --expires 1h`.",
+        )
+    return None
+
+
+def _check_enter(mesh: Mesh, command: c.Create | c.Join) -> Refusal | None:
+    if not mesh.party:
+        return None
+    doing = "create a party" if isinstance(command, c.Create) else "join"
+    return Refusal(
+        "in_party",
+        f"Cannot {doing}",
+        f"this computer is already in the party {mesh.chain.name!r}",
+        "Leave it first: `lanrage leave`.",
+    )
+
+
+def _check_kick(mesh: Mesh, member: Member) -> Refusal | None:
+    if member.peer == mesh.node.peer:
+        return Refusal(
+            "kick_self", "Cannot kick", "that is this computer", "Use `lanrage leave`."
+        )
+    me = mesh.chain.members.get(mesh.node.peer)
+    if me is None or not me.admin:
+        return Refusal(
+            "not_admin",
+            f"Cannot kick {member.name}",
+            "only the one who created the party may",
+            "Ask the founder.",
+        )
+    return None
+
+
+def find_member(mesh: Mesh, text: str) -> Member | Refusal:
+    """A member by name, id, or an unambiguous prefix of the id."""
+    members = mesh.chain.members.values()
+    exact = [each for each in members if text in (each.name, each.peer)]
+    found = exact or [each for each in members if text and each.peer.startswith(text.lower())]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(sorted(each.name for each in members))
+    why = f"{text!r} could be several members" if found else f"no member is called {text!r}"
+    return Refusal("no_member", "Cannot do that", why, f"Members: {names}.")
+
+
+def find_invite(mesh: Mesh, text: str) -> str | Refusal:
+    found = [each for each in mesh.chain.invites if text and each.startswith(text.lower())]
+    if len(found) == 1:
+        return found[0]
+    why = f"{text!r} could be several invites" if found else f"no invite is called {text!r}"
+    known = ", ".join(sorted(each[:8] for each in mesh.chain.invites)) or "none"
+    return Refusal("no_invite", "Cannot revoke", why, f"Invites: {known}.")
+
+
+# --- session ------------------------------------------------------------------------------------
+
+
+def _open_session(_mesh: Mesh, command: c.OpenSession, _now: int) -> Decision:
+    return (
+        session.SessionStarted(
+            version=command.version,
+            platform=command.platform,
+            peer=command.peer,
+            name=command.name,
+            wireguard=command.wireguard,
+        ),
+    )
+
+
+def _close_session(mesh: Mesh, command: c.CloseSession, _now: int) -> Decision:
+    return (session.SessionEnded(reason=command.reason),) if mesh.node.running else NOTHING
+
+
+# --- party and its signed chain -----------------------------------------------------------------
+
+
+def _enter(mesh: Mesh, command: c.Enter, _now: int) -> Decision:
+    if mesh.party:
+        return Refusal("in_party", "Cannot enter", "already in a party", "Leave it first.")
+    taken = _verify(partylog.EMPTY, command.records)
+    if isinstance(taken, Refusal):
+        return taken
+    chain, events = taken
+    if chain.party != command.party or mesh.node.peer not in chain.members:
+        return Refusal(
+            "not_member",
+            "Cannot enter",
+            "the records that control sent do not make this computer a member",
+            "Ask the host for a new invite.",
+        )
+    entered = party.PartyEntered(
+        party=command.party, control=command.control, embedded=command.embedded
+    )
+    return (entered, *events)
+
+
+def _fail_join(_mesh: Mesh, command: c.FailJoin, _now: int) -> Decision:
+    return (party.PartyJoinFailed(reason=command.reason),)
+
+
+def _accept(mesh: Mesh, command: c.AcceptRecords, _now: int) -> Decision:
+    """Records that extend our head are news; ones we hold are not; all else is a fork."""
+    if command.party != mesh.party or not command.records:
+        return NOTHING
+    if command.after > mesh.chain.length:
+        return Refusal("gap", "Refused records", "control skipped a part of the chain", "")
+    fresh = command.records[mesh.chain.length - command.after :]
+    taken = _verify(mesh.chain, fresh)
+    if isinstance(taken, Refusal) and taken.why == mesh.control.forked:
+        return NOTHING
+    if isinstance(taken, Refusal):
+        return (
+            party.PartyForked(
+                party=mesh.party,
+                reason=taken.why,
+                length=mesh.chain.length,
+                head=mesh.chain.head,
+            ),
+        )
+    chain, events = taken
+    if mesh.node.peer in chain.members:
+        return tuple(events)
+    reason = chain.departed.get(mesh.node.peer, "left")
+    return (*events, party.PartyExited(party=mesh.party, reason=reason))
+
+
+def _verify(chain: Chain, records: tuple[bytes, ...]) -> tuple[Chain, list[Event]] | Refusal:
+    events: list[Event] = []
+    for record in records:
+        after = partylog.verify(chain, record)
+        if isinstance(after, Invalid):
+            return Refusal(
+                after.code,
+                "Refused the party's records",
+                after.reason,
+                "The control server is broken or dishonest; ask the host.",
+            )
+        chain = after
+        events.append(event_of(chain, record))
+    return chain, events
+
+
+def _exit(mesh: Mesh, command: c.ExitParty, _now: int) -> Decision:
+    if not mesh.party:
+        return NOTHING
+    return (party.PartyExited(party=mesh.party, reason=command.reason),)
+
+
+def _control(mesh: Mesh, command: c.NoteControl, _now: int) -> Decision:
+    if command.party != mesh.party:
+        return NOTHING
+    now = mesh.control
+    if command.connected:
+        if now.connected == command.url:
+            return NOTHING
+        return (party.ControlConnected(party=command.party, url=command.url),)
+    if not now.connected and now.reason == command.reason:
+        return NOTHING
+    return (party.ControlLost(party=command.party, url=command.url, reason=command.reason),)
+
+
+def _presence(mesh: Mesh, command: c.NotePresence, _now: int) -> Decision:
+    if command.party != mesh.party:
+        return NOTHING
+    online = frozenset(command.online)
+    events: list[Event] = []
+    for who in others(mesh):
+        was = mesh.peers[who].online
+        if who in online and not was:
+            events.append(peer.PeerOnline(peer=who))
+        if who not in online and was:
+            events.append(peer.PeerOffline(peer=who, reason=command.reason or "left control"))
+    return tuple(events)
+
+
+def _candidates(mesh: Mesh, command: c.NoteCandidates, _now: int) -> Decision:
+    known = mesh.peers.get(command.peer)
+    if known is None or command.generation <= known.generation:
+        return NOTHING
+    return (
+        peer.PeerCandidates(
+            peer=command.peer, generation=command.generation, candidates=command.candidates
+        ),
+    )
+
+
+# --- our own way to the internet ----------------------------------------------------------------
+
+
+def _addresses(mesh: Mesh, command: c.NoteAddresses, now: int) -> Decision:
+    return _gather(mesh, command.addresses, mesh.nat.mapped, now)
+
+
+def _mapping(mesh: Mesh, command: c.NoteMapping, now: int) -> Decision:
+    known = mesh.nat.mapped.get(command.server)
+    if not command.mapped:
+        if not mesh.party:
+            return NOTHING
+        rest = {at: was for at, was in mesh.nat.mapped.items() if at != command.server}
+        lost = nat.NatUnmapped(server=command.server, reason=command.reason)
+        return (lost, *_gather(mesh, mesh.nat.hosts, rest, now))
+    if known == command.mapped:
+        return NOTHING
+    mapped = {**mesh.nat.mapped, command.server: command.mapped}
+    learnt = nat.NatMapped(server=command.server, mapped=command.mapped, rtt_ms=command.rtt_ms)
+    return (learnt, *_gather(mesh, mesh.nat.hosts, mapped, now))
+
+
+def _gather(
+    mesh: Mesh, hosts: tuple[str, ...], mapped: dict[str, str], now: int
+) -> tuple[Event, ...]:
+    """Our candidates, if they differ from what members were told. The generation is taken from
+    the clock but never goes back, so that members can tell a newer list after our restart."""
+    seen = sorted(set(mapped.values()) - set(hosts))
+    listed = [Candidate("host", each) for each in hosts] + [Candidate("mapped", at) for at in seen]
+    candidates = tuple(listed[:CANDIDATES_MAX])
+    if candidates == mesh.nat.candidates:
+        return NOTHING
+    generation = max(now, mesh.nat.generation + 1)
+    return (nat.NatGathered(generation=generation, candidates=candidates),)
+
+
+def _label(mesh: Mesh, command: c.NoteLabel, _now: int) -> Decision:
+    if command.label == mesh.nat.label:
+        return NOTHING
+    return (nat.NatLabelled(label=command.label, server=command.server),)
+
+
+# --- tunnel, paths, sessions --------------------------------------------------------------------
+
+
+def _tunnel(_mesh: Mesh, command: c.NoteTunnel, _now: int) -> Decision:
+    return (
+        tunnel.TunnelStarted(
+            interface=command.interface, port=command.port, backend=command.backend
+        ),
+    )
+
+
+def _configured(mesh: Mesh, command: c.NoteConfigured, _now: int) -> Decision:
+    now = mesh.tunnel
+    if (now.address, now.address6, now.mtu) == (command.address, command.address6, command.mtu):
+        return NOTHING
+    return (
+        tunnel.TunnelConfigured(
+            address=command.address, address6=command.address6, mtu=command.mtu
+        ),
+    )
+
+
+def _tunnel_stopped(_mesh: Mesh, command: c.NoteTunnelStopped, _now: int) -> Decision:
+    return (tunnel.TunnelStopped(reason=command.reason),)
+
+
+def _probing(mesh: Mesh, command: c.NoteProbing, _now: int) -> Decision:
+    known = mesh.peers.get(command.peer)
+    if known is None or known.probing == command.addresses:
+        return NOTHING
+    return (path.PathProbing(peer=command.peer, addresses=command.addresses),)
+
+
+def _path(mesh: Mesh, command: c.NotePath, _now: int) -> Decision:
+    who: PeerId = command.peer
+    if who not in mesh.peers:
+        return NOTHING
+    if command.new and command.old:
+        return (
+            path.PathSwitched(
+                peer=who, old=command.old, new=command.new, reason=command.reason
+            ),
+        )
+    if command.new:
+        return (path.PathOpened(peer=who, path=command.new, took_ms=command.took_ms),)
+    if command.old:
+        return (path.PathLost(peer=who, old=command.old, reason=command.reason),)
+    return NOTHING
+
+
+def _unreachable(mesh: Mesh, command: c.NoteUnreachable, _now: int) -> Decision:
+    known = mesh.peers.get(command.peer)
+    if known is None or known.path is not None:
+        return NOTHING
+    return (
+        path.PathFailed(
+            peer=command.peer,
+            tried=command.tried,
+            after_ms=command.after_ms,
+            reason=command.reason,
+        ),
+    )
+
+
+def _session(mesh: Mesh, command: c.NoteSession, _now: int) -> Decision:
+    known = mesh.peers.get(command.peer)
+    if known is None or known.established == command.established:
+        return NOTHING
+    if command.established:
+        return (tunnel.TunnelEstablished(peer=command.peer, took_ms=command.took_ms),)
+    return (tunnel.TunnelExpired(peer=command.peer, reason=command.reason),)
+
+
+def _profile(mesh: Mesh, command: c.NoteProfile, _now: int) -> Decision:
+    now = mesh.profile
+    if (now.id, now.mtu, now.keepalive_s) == (command.profile, command.mtu, command.keepalive_s):
+        return NOTHING
+    return (
+        profile.ProfileChosen(
+            profile=command.profile,
+            reason=command.reason,
+            mtu=command.mtu,
+            keepalive_s=command.keepalive_s,
+        ),
+    )
+
+
+_RULES: dict[type[c.Command], Callable[[Mesh, Any, int], Decision]] = {
+    c.OpenSession: _open_session,
+    c.CloseSession: _close_session,
+    c.Enter: _enter,
+    c.ExitParty: _exit,
+    c.FailJoin: _fail_join,
+    c.AcceptRecords: _accept,
+    c.NoteControl: _control,
+    c.NotePresence: _presence,
+    c.NoteCandidates: _candidates,
+    c.NoteAddresses: _addresses,
+    c.NoteMapping: _mapping,
+    c.NoteLabel: _label,
+    c.NoteTunnel: _tunnel,
+    c.NoteConfigured: _configured,
+    c.NoteTunnelStopped: _tunnel_stopped,
+    c.NoteProbing: _probing,
+    c.NotePath: _path,
+    c.NoteUnreachable: _unreachable,
+    c.NoteSession: _session,
+    c.NoteProfile: _profile,
+}
