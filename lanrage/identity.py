@@ -45,15 +45,10 @@ class Identity:
 
     def __init__(self, signer: Ed25519PrivateKey, private: X25519PrivateKey, name: str) -> None:
         self.signer: Final = signer
-        self.private: Final = private
+        self.wireguard: Final = private
+        self.wireguard_public: Final = private.public_key().public_bytes_raw()
         self.peer: Final = peer_of(signer)
-        self.wireguard: Final = private.public_key().public_bytes_raw()
         self.name: Final = name
-
-    @property
-    def private_bytes(self) -> bytes:
-        """The X25519 private key, for the tunnel process alone."""
-        return self.private.private_bytes_raw()
 
     def __repr__(self) -> str:
         return f"Identity({self.peer!r}, {self.name!r})"
@@ -112,7 +107,7 @@ def _store(path: Path, identity: Identity) -> None:
         _File(
             version=VERSION,
             identity=identity.signer.private_bytes_raw(),
-            wireguard=identity.private_bytes,
+            wireguard=identity.wireguard.private_bytes_raw(),
             name=identity.name,
         )
     )

@@ -13,7 +13,7 @@ from lanrage.protocols.partylog import Chain, Invalid
 from lanrage.refusal import Refusal
 
 
-class Target(msgspec.Struct, frozen=True, kw_only=True):
+class Target(msgspec.Struct, frozen=True):
     """The party to be connected for, where, and how much of its chain is already ours."""
 
     party: str

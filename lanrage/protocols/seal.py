@@ -57,41 +57,41 @@ _decoder = msgspec.msgpack.Decoder(Signal)
 def seal(
     signal: Signal,
     *,
-    party: str,
     signer: Ed25519PrivateKey,
-    wireguard: X25519PrivateKey,
+    private_key: X25519PrivateKey,
+    party: str,
     to: str,
-    to_wireguard: bytes,
+    to_public: bytes,
     nonce: bytes,
 ) -> bytes:
     """`nonce`: 12 fresh random bytes. The recipient's key is one that the chain accepted."""
     assert len(nonce) == NONCE_SIZE
     aad = _aad(party, peer_of(signer), to)
     payload = _encoder.encode(signal)
-    key = _key(wireguard, to_wireguard)
+    key = _key(private_key, to_public)
     assert key is not None
     text = signer.sign(aad + payload) + payload
     return bytes([VERSION]) + nonce + ChaCha20Poly1305(key).encrypt(nonce, text, aad)
 
 
-def unseal(
+def open_signal(
     sealed: bytes,
     *,
+    private_key: X25519PrivateKey,
     party: str,
     sender: str,
-    sender_wireguard: bytes,
-    wireguard: X25519PrivateKey,
-    own: str,
+    sender_public: bytes,
+    to: str,
 ) -> Signal | Invalid:
     """Codes: size, version, sealed (not for us, or not by this sender), signature, malformed."""
     if not _SHORTEST <= len(sealed) <= SEALED_MAX:
         return Invalid("size", f"a signal of {len(sealed)} bytes")
     if sealed[0] != VERSION:
         return Invalid("version", "a signal of another LANrage version")
-    key = _key(wireguard, sender_wireguard)
+    key = _key(private_key, sender_public)
     if key is None:
         return Invalid("sealed", "the sender's key is unsafe")
-    aad = _aad(party, sender, own)
+    aad = _aad(party, sender, to)
     nonce, box = sealed[1 : 1 + NONCE_SIZE], sealed[1 + NONCE_SIZE :]
     try:
         text = ChaCha20Poly1305(key).decrypt(nonce, box, aad)

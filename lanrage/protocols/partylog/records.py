@@ -36,12 +36,13 @@ _PROOF: Final = b"lanrage invite v1\0"
 class Base(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
     number: int  # position in the chain, genesis 1
     prev: bytes  # SHA-256 of the record before it; empty in the genesis
-    author: bytes  # Ed25519 public key
+    author_key: bytes = msgspec.field(name="author")  # Ed25519 public key
     at: int  # Unix milliseconds by the author's clock: information, never an order
 
     @property
-    def peer(self) -> str:
-        return text_of(self.author)
+    def author(self) -> str:
+        """Peer id of who signed it."""
+        return text_of(self.author_key)
 
 
 class Genesis(Base, frozen=True, kw_only=True, tag="genesis"):
@@ -51,18 +52,25 @@ class Genesis(Base, frozen=True, kw_only=True, tag="genesis"):
     nonce: bytes  # makes the party id unique
 
 
-class IssueInvite(Base, frozen=True, kw_only=True, tag="issue_invite"):
-    invite: bytes  # Ed25519 public key
+class OfInvite(Base, frozen=True, kw_only=True):
+    invite_key: bytes = msgspec.field(name="invite")  # Ed25519 public key
+
+    @property
+    def invite(self) -> str:
+        """Its id, as `InviteState` has it."""
+        return text_of(self.invite_key)
+
+
+class IssueInvite(OfInvite, frozen=True, kw_only=True, tag="issue_invite"):
     uses: int
     expires_at: int
 
 
-class RevokeInvite(Base, frozen=True, kw_only=True, tag="revoke_invite"):
-    invite: bytes
+class RevokeInvite(OfInvite, frozen=True, kw_only=True, tag="revoke_invite"):
+    pass
 
 
-class Join(Base, frozen=True, kw_only=True, tag="join"):
-    invite: bytes
+class Join(OfInvite, frozen=True, kw_only=True, tag="join"):
     proof: bytes
     name: str
     wireguard: bytes
@@ -73,7 +81,12 @@ class Leave(Base, frozen=True, kw_only=True, tag="leave"):
 
 
 class Kick(Base, frozen=True, kw_only=True, tag="kick"):
-    target: bytes  # Ed25519 public key of the member
+    peer_key: bytes = msgspec.field(name="peer")  # Ed25519 public key
+
+    @property
+    def peer(self) -> str:
+        """Peer id of who is kicked."""
+        return text_of(self.peer_key)
 
 
 class RenameMember(Base, frozen=True, kw_only=True, tag="rename_member"):
@@ -157,7 +170,7 @@ def genesis(
         Genesis(
             number=1,
             prev=b"",
-            author=_public(signer),
+            author_key=_public(signer),
             at=at_ms,
             name=name,
             founder_name=founder_name,
@@ -181,9 +194,9 @@ def issue_invite(
         IssueInvite(
             number=chain.length + 1,
             prev=bytes.fromhex(chain.head),
-            author=_public(signer),
+            author_key=_public(signer),
             at=at_ms,
-            invite=invite_public,
+            invite_key=invite_public,
             uses=uses,
             expires_at=expires_at,
         ),
@@ -198,9 +211,9 @@ def revoke_invite(
         RevokeInvite(
             number=chain.length + 1,
             prev=bytes.fromhex(chain.head),
-            author=_public(signer),
+            author_key=_public(signer),
             at=at_ms,
-            invite=invite_public,
+            invite_key=invite_public,
         ),
     )
 
@@ -222,9 +235,9 @@ def join(
         Join(
             number=chain.length + 1,
             prev=bytes.fromhex(chain.head),
-            author=author,
+            author_key=author,
             at=at_ms,
-            invite=_public(invite),
+            invite_key=_public(invite),
             proof=invite.sign(_proof_text(chain.party, author)),
             name=name,
             wireguard=wireguard,
@@ -238,7 +251,7 @@ def leave(signer: Ed25519PrivateKey, chain: Chain, *, at_ms: int) -> bytes:
         Leave(
             number=chain.length + 1,
             prev=bytes.fromhex(chain.head),
-            author=_public(signer),
+            author_key=_public(signer),
             at=at_ms,
         ),
     )
@@ -250,9 +263,9 @@ def kick(signer: Ed25519PrivateKey, chain: Chain, *, peer: str, at_ms: int) -> b
         Kick(
             number=chain.length + 1,
             prev=bytes.fromhex(chain.head),
-            author=_public(signer),
+            author_key=_public(signer),
             at=at_ms,
-            target=key_of(peer) or b"",
+            peer_key=key_of(peer) or b"",
         ),
     )
 
@@ -263,7 +276,7 @@ def rename_member(signer: Ed25519PrivateKey, chain: Chain, *, name: str, at_ms: 
         RenameMember(
             number=chain.length + 1,
             prev=bytes.fromhex(chain.head),
-            author=_public(signer),
+            author_key=_public(signer),
             at=at_ms,
             name=name,
         ),
@@ -276,7 +289,7 @@ def rename_party(signer: Ed25519PrivateKey, chain: Chain, *, name: str, at_ms: i
         RenameParty(
             number=chain.length + 1,
             prev=bytes.fromhex(chain.head),
-            author=_public(signer),
+            author_key=_public(signer),
             at=at_ms,
             name=name,
         ),

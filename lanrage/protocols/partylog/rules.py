@@ -29,7 +29,7 @@ import msgspec
 from lanrage.protocols.partylog import records
 from lanrage.protocols.partylog.addresses import NUMBERS_MAX, address, address6
 from lanrage.protocols.partylog.chain import EMPTY, Chain, Invalid, InviteState, Member
-from lanrage.protocols.partylog.keys import is_safe_identity, is_safe_wireguard, text_of
+from lanrage.protocols.partylog.keys import is_safe_identity, is_safe_wireguard
 from lanrage.protocols.partylog.names import is_name, is_taken
 from lanrage.protocols.partylog.records import (
     Body,
@@ -51,7 +51,7 @@ USES_MAX: Final = 128
 TIME_MAX: Final = 1 << 53  # milliseconds; what JSON and JavaScript hold exactly
 
 
-def verify(chain: Chain, record: bytes, *, now_ms: int | None) -> Chain | Invalid:
+def verify(chain: Chain, record: bytes, *, now_ms: int | None = None) -> Chain | Invalid:
     """The chain with `record` added, or why it cannot be. `now_ms` is given by control only."""
     if len(record) > records.RECORD_MAX:
         return Invalid("size", f"a record of {len(record)} bytes")
@@ -66,10 +66,10 @@ def verify(chain: Chain, record: bytes, *, now_ms: int | None) -> Chain | Invali
     wrong = _broken_link(chain, body) or _broken_rule(chain, body, now_ms)
     if wrong is not None:
         return wrong
-    if not records.is_signed(record, body.author):
+    if not records.is_signed(record, body.author_key):
         return Invalid("signature", "the author's signature is wrong")
     if isinstance(body, Join) and not records.is_proof(
-        body.proof, body.invite, chain.party, body.author
+        body.proof, body.invite_key, chain.party, body.author_key
     ):
         return Invalid("signature", "the invite's signature is wrong")
     return _step(chain, body, record)
@@ -108,7 +108,7 @@ def _broken_link(chain: Chain, body: Body) -> Invalid | None:
 def _broken_rule(chain: Chain, body: Body, now_ms: int | None) -> Invalid | None:
     if not 0 <= body.at < TIME_MAX:
         return Invalid("time", "an impossible time")
-    if not is_safe_identity(body.author):
+    if not is_safe_identity(body.author_key):
         return Invalid("small_order", "the author's key is unsafe")
     if chain.length >= RECORDS_MAX:
         return Invalid("full", "the party's log is full")
@@ -116,7 +116,7 @@ def _broken_rule(chain: Chain, body: Body, now_ms: int | None) -> Invalid | None
         return _genesis_rule(body)
     if isinstance(body, Join):
         return _join_rule(chain, body, now_ms)
-    author = chain.members.get(body.peer)
+    author = chain.members.get(body.author)
     if author is None:
         return Invalid("not_member", "the author is no member")
     if not author.admin and chain.length >= RECORDS_MAX - RESERVED:
@@ -150,13 +150,13 @@ def _genesis_rule(body: Genesis) -> Invalid | None:
 
 
 def _join_rule(chain: Chain, body: Join, now_ms: int | None) -> Invalid | None:
-    if body.peer in chain.members:
+    if body.author in chain.members:
         return Invalid("member", "already a member")
-    if chain.departed.get(body.peer) == "kicked":
+    if chain.departed.get(body.author) == "kicked":
         return Invalid("kicked", "this device was kicked out of the party")
-    spent = invite_rule(chain, text_of(body.invite), body.at if now_ms is None else now_ms)
+    spent = invite_rule(chain, body.invite, body.at if now_ms is None else now_ms)
     if spent is None and now_ms is not None:
-        spent = invite_rule(chain, text_of(body.invite), body.at)
+        spent = invite_rule(chain, body.invite, body.at)
     if spent is not None:
         return spent
     if len(chain.members) >= MEMBERS_MAX:
@@ -185,9 +185,9 @@ def invite_rule(chain: Chain, invite: str, at_ms: int) -> Invalid | None:
 
 
 def _issue_rule(chain: Chain, body: IssueInvite) -> Invalid | None:
-    if not is_safe_identity(body.invite):
+    if not is_safe_identity(body.invite_key):
         return Invalid("small_order", "the invite's key is unsafe")
-    if text_of(body.invite) in chain.invites:
+    if body.invite in chain.invites:
         return Invalid("used", "this invite was issued before")
     if len(chain.invites) >= INVITES_MAX:
         return Invalid("full", f"the party issued {INVITES_MAX} invites")
@@ -199,7 +199,7 @@ def _issue_rule(chain: Chain, body: IssueInvite) -> Invalid | None:
 
 
 def _revoke_rule(chain: Chain, body: RevokeInvite, author: Member) -> Invalid | None:
-    state = chain.invites.get(text_of(body.invite))
+    state = chain.invites.get(body.invite)
     if state is None:
         return Invalid("unknown_invite", "this party never issued this invite")
     if state.revoked:
@@ -212,9 +212,9 @@ def _revoke_rule(chain: Chain, body: RevokeInvite, author: Member) -> Invalid | 
 def _kick_rule(chain: Chain, body: Kick, author: Member) -> Invalid | None:
     if not author.admin:
         return Invalid("not_admin", "only an admin kicks")
-    if body.target == body.author:
+    if body.peer == body.author:
         return Invalid("self", "an admin leaves, it does not kick itself")
-    if text_of(body.target) not in chain.members:
+    if body.peer not in chain.members:
         return Invalid("not_member", "nobody with this key is a member")
     return None
 
@@ -251,34 +251,32 @@ def _changed(chain: Chain, body: Body, record: bytes) -> Chain:
     match body:
         case Genesis():
             fresh = replace(EMPTY, party=records.party_of(record), name=body.name)
-            return _with_member(fresh, body.peer, body.founder_name, body.wireguard, admin=True)
+            return _with_member(fresh, body.author, body.founder_name, body.wireguard, admin=True)
         case IssueInvite():
             return _with_invite(
                 chain,
                 InviteState(
-                    invite=text_of(body.invite),
+                    invite=body.invite,
                     uses_left=body.uses,
                     expires_at=body.expires_at,
-                    issuer=body.peer,
+                    issuer=body.author,
                     revoked=False,
                 ),
             )
         case RevokeInvite():
-            state = chain.invites.get(text_of(body.invite))
+            state = chain.invites.get(body.invite)
             return chain if state is None else _with_invite(chain, replace(state, revoked=True))
         case Join():
-            state = chain.invites.get(text_of(body.invite))
+            state = chain.invites.get(body.invite)
             if state is not None:
                 chain = _with_invite(chain, replace(state, uses_left=state.uses_left - 1))
-            return _with_member(chain, body.peer, body.name, body.wireguard, admin=False)
+            return _with_member(chain, body.author, body.name, body.wireguard, admin=False)
         case Leave():
-            return _without_member(chain, body.peer, "left")
+            return _without_member(chain, body.author, "left")
         case Kick():
-            return _without_member(
-                _revoke_all(chain, text_of(body.target)), text_of(body.target), "kicked"
-            )
+            return _without_member(_revoke_all(chain, body.peer), body.peer, "kicked")
         case RenameMember():
-            member = chain.members.get(body.peer)
+            member = chain.members.get(body.author)
             if member is None:
                 return chain
             return replace(
