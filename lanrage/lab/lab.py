@@ -1,0 +1,293 @@
+"""A lab that runs: `with Lab(topology) as lab: lab.computer("alice").popen([...])`.
+
+Whatever happens inside, everything is gone afterwards: on an exception, on SIGINT, on SIGTERM (the
+default action becomes an exception while a lab is open), and after kill -9 at the next start of
+any lab, which sweeps what dead owners left. Building is: namespaces, the wire with its devices,
+then one batch of `ip` commands, one ruleset and a few sysctls for each namespace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import IO, Any
+
+import msgspec
+
+from lanrage.lab import namespaces, topology
+from lanrage.lab.firewall import ruleset
+from lanrage.lab.switch import Counters, Line
+from lanrage.lab.topology import Home, Leg, Topology
+from lanrage.lab.wire import Plan, Port, Wire
+
+STOP_S_MAX = 5.0
+_serials = itertools.count(1)
+
+
+class Computer:
+    """One namespace and the programs started in it."""
+
+    def __init__(self, name: str, namespace: str, address: str, logs: Path) -> None:
+        self.name = name
+        self.namespace = namespace
+        self.address = address
+        self._logs = logs
+        self._programs: list[subprocess.Popen[bytes]] = []
+        self._sockets: list[socket.socket] = []
+
+    def popen(
+        self,
+        argv: Sequence[str | os.PathLike[str]],
+        *,
+        log: str = "",
+        stdin: int | IO[bytes] = subprocess.DEVNULL,
+        stdout: int | IO[bytes] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """Start a program; what it prints goes to `log_file(log)` unless `stdout` takes it.
+
+        It is a process group of its own (Ctrl-C on a terminal does not reach it) and is killed
+        with the lab. `log` defaults to the program's name.
+        """
+        words = [os.fspath(word) for word in argv]
+        with open(self.log_file(log or Path(words[0]).name), "ab") as file:
+            program = subprocess.Popen(
+                namespaces.exec_argv(self.namespace, words),
+                stdin=stdin,
+                stdout=file if stdout is None else stdout,
+                stderr=file,
+                env=None if env is None else {**os.environ, **env},
+                start_new_session=True,
+            )
+        self._programs.append(program)
+        return program
+
+    def run(
+        self, argv: Sequence[str | os.PathLike[str]], *, timeout_s: float = 30.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program to its end; never raises for its exit status."""
+        words = [os.fspath(word) for word in argv]
+        return subprocess.run(
+            namespaces.exec_argv(self.namespace, words),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def socket(self, kind: socket.SocketKind) -> socket.socket:
+        """An IPv4 socket of this process in that computer's network; closed with the lab, since
+        an open one would keep the namespace."""
+        made = namespaces.inside(self.namespace, lambda: socket.socket(socket.AF_INET, kind))
+        self._sockets.append(made)
+        return made
+
+    def log_file(self, log: str) -> Path:
+        return self._logs / f"{self.name}-{log}.log"
+
+    def stop(self) -> None:
+        """SIGTERM to every program still running, SIGKILL to those that do not listen."""
+        while self._sockets:
+            self._sockets.pop().close()
+        running = [program for program in self._programs if program.poll() is None]
+        for program in running:
+            program.terminate()
+        for program in running:
+            try:
+                program.wait(timeout=STOP_S_MAX)
+            except subprocess.TimeoutExpired:
+                program.kill()
+                program.wait()
+        self._programs.clear()
+
+
+class Lab:
+    def __init__(self, description: Topology) -> None:
+        wrong = topology.problem(description)
+        assert wrong is None, wrong
+        self.topology = description
+        self.id = f"{os.getpid()}-{next(_serials)}"
+        self.folder = namespaces.LABS / self.id
+        self._legs = topology.legs(description)
+        self._wire: Wire | None = None
+        self._computers: dict[str, Computer] = {}
+        self._old_sigterm: Any = None
+
+    def __enter__(self) -> Lab:
+        self._take_sigterm()
+        try:
+            namespaces.sweep()
+            self._build()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def computer(self, name: str) -> Computer:
+        """A computer, server or router (by its home's name)."""
+        return self._computers[name]
+
+    def change(self, node: str, up: Line | None = None, down: Line | None = None) -> None:
+        """New conditions on the line of a server or home, from now on."""
+        self._running_wire().change(self._port_of(node), up, down)
+
+    def cut(self, node: str) -> None:
+        """Nothing passes that line any more, in either direction."""
+        self.change(node, Line(loss=1.0), Line(loss=1.0))
+
+    def mend(self, node: str) -> None:
+        """The line as the topology describes it."""
+        line = self._legs[self._port_of(node)].line
+        self.change(node, line, line)
+
+    def counters(self, node: str) -> tuple[Counters, Counters]:
+        """Frames that went (up, down) the line of a server or home."""
+        return self._running_wire().counters(self._port_of(node))
+
+    def forget_mappings(self, home: str) -> None:
+        """The router loses its NAT table, as when it restarts. Needs `conntrack`."""
+        done = self.computer(home).run(["conntrack", "-F"])
+        if done.returncode != 0:
+            raise namespaces.ToolFailed(f"conntrack -F: {done.stderr.strip()}")
+
+    def close(self) -> None:
+        """Undo everything. Signals wait until it is done."""
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            with contextlib.suppress(Exception):
+                for computer in self._computers.values():
+                    computer.stop()
+            if self._wire is not None:
+                self._wire.close()
+                self._wire = None
+            namespaces.remove(self.id)
+            self._give_sigterm_back()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+    def _build(self) -> None:
+        namespaces.claim(self.id)
+        (self.folder / "topology.json").write_bytes(msgspec.json.encode(self.topology))
+        for name in topology.node_names(self.topology):
+            self._computers[name] = Computer(
+                name, self._namespace(name), topology.address_of(self.topology, name), self.folder
+            )
+        namespaces.create(computer.namespace for computer in self._computers.values())
+        ports = [
+            Port(namespace=self._namespace(g.node), device=g.device, up=g.line, down=g.line)
+            for g in self._legs
+        ]
+        self._wire = Wire(Plan(ports=tuple(ports), seed=self.topology.seed))
+        for leg in self._legs:
+            namespaces.ip_batch(self._namespace(leg.node), self._leg_commands(leg))
+        for home in self.topology.homes:
+            self._build_home(home)
+
+    def _build_home(self, home: Home) -> None:
+        router = self._namespace(home.name)
+        namespaces.ip_batch(router, self._router_commands(home))
+        namespaces.write_sysctls(
+            router,
+            {
+                "net.ipv4.ip_forward": "1",
+                "net.netfilter.nf_conntrack_udp_timeout": str(home.router.udp_timeout_s),
+                "net.netfilter.nf_conntrack_udp_timeout_stream": str(
+                    home.router.udp_stream_timeout_s
+                ),
+            },
+        )
+        rules = ruleset(home.router.kind)
+        namespaces.tool(namespaces.exec_argv(router, ["nft", "-f", "-"]), rules)
+        gateway = topology.lan_of(self.topology, home)[1]
+        inner = [h.name for h in self.topology.homes if h.uplink == home.name]
+        for name in [*home.computers, *inner]:
+            device = "eth0" if name in home.computers else "wan"
+            address = f"{self._computers[name].address}/{self._lan_bits(home)}"
+            namespaces.ip_batch(
+                self._namespace(name),
+                [
+                    "link set lo up",
+                    f"address add {address} brd + dev {device}",
+                    f"link set {device} up",
+                    f"route add default via {gateway}",
+                ],
+            )
+
+    def _router_commands(self, home: Home) -> list[str]:
+        gateway = topology.lan_of(self.topology, home)[1]
+        lines = [
+            "link set lo up",
+            "link add lan type bridge stp_state 0 forward_delay 0",
+            f"address add {gateway}/{self._lan_bits(home)} brd + dev lan",
+            "link set lan up",
+        ]
+        inner = [h.name for h in self.topology.homes if h.uplink == home.name]
+        for i, name in enumerate([*home.computers, *inner]):
+            device = "eth0" if name in home.computers else "wan"
+            peer = f"peer name {device} netns {self._namespace(name)}"
+            lines += [
+                f"link add port{i} type veth {peer}",
+                f"link set port{i} master lan up",
+            ]
+        return lines
+
+    def _leg_commands(self, leg: Leg) -> list[str]:
+        """Neighbours are entered by hand: between homes of the Internet nobody asks by ARP, and
+        the question would add a round trip to every first packet."""
+        bits = self.topology.public.partition("/")[2]
+        others = [other for other in self._legs if other is not leg]
+        return [
+            "link set lo up",
+            f"link set {leg.device} address {leg.mac}",
+            f"address add {leg.address}/{bits} brd + dev {leg.device}",
+            f"link set {leg.device} up",
+            *(
+                f"neighbour replace {other.address} lladdr {other.mac} dev {leg.device}"
+                for other in others
+            ),
+        ]
+
+    def _lan_bits(self, home: Home) -> int:
+        return topology.lan_of(self.topology, home).prefixlen
+
+    def _namespace(self, node: str) -> str:
+        return f"lr{self.id}-{node}"
+
+    def _port_of(self, node: str) -> int:
+        return [leg.node for leg in self._legs].index(node)
+
+    def _running_wire(self) -> Wire:
+        assert self._wire is not None, "the lab is not running"
+        return self._wire
+
+    def _take_sigterm(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            self._old_sigterm = signal.signal(signal.SIGTERM, _exit_on_signal)
+
+    def _give_sigterm_back(self) -> None:
+        if self._old_sigterm is not None:
+            signal.signal(signal.SIGTERM, self._old_sigterm)
+            self._old_sigterm = None
+
+
+def _exit_on_signal(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

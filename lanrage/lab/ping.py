@@ -1,0 +1,133 @@
+"""ICMP echo (RFC 792) in a page, because the lab must not depend on a `ping` being installed.
+
+`python -m lanrage.lab.ping ADDRESS` prints one JSON document when done. It sends at a fixed
+pace without waiting for answers, so it can also tell when an address *starts* to answer.
+Needs root (a raw socket).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import select
+import socket
+import struct
+import sys
+import time
+
+import msgspec
+
+_ECHO_REPLY = 0
+_ECHO_REQUEST = 8
+_PACKET_MAX = 65_536
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    sent: int
+    received: int
+    rtts_ms: tuple[float, ...]  # in the order of the answers
+    first_answer_ns: int  # CLOCK_BOOTTIME when the first answer came; 0 if none did
+    longest_gap_ms: float  # between answers; shows an interruption
+
+    @property
+    def rtt_ms(self) -> float:
+        """The median."""
+        ordered = sorted(self.rtts_ms)
+        return ordered[len(ordered) // 2] if ordered else float("nan")
+
+
+def checksum(data: bytes) -> int:
+    """RFC 1071, of an even number of bytes."""
+    remainder = int.from_bytes(data) % 0xFFFF
+    return ~(remainder or (0xFFFF if any(data) else 0)) & 0xFFFF
+
+
+def echo_request(identifier: int, sequence: int, payload: bytes) -> bytes:
+    head = struct.pack("!BBHHH", _ECHO_REQUEST, 0, 0, identifier, sequence)
+    total = checksum(head + payload)
+    return struct.pack("!BBHHH", _ECHO_REQUEST, 0, total, identifier, sequence) + payload
+
+
+def reply_sequence(packet: bytes, identifier: int) -> int | None:
+    """The sequence number, if this IPv4 packet is an answer to one of ours."""
+    head = (packet[0] & 0xF) * 4
+    if len(packet) < head + 8:
+        return None
+    kind, code, _, number, sequence = struct.unpack_from("!BBHHH", packet, head)
+    if (kind, code, number) != (_ECHO_REPLY, 0, identifier):
+        return None
+    return int(sequence)
+
+
+def ping(
+    address: str, count: int, interval_ms: float, wait_ms: float, until_answer: bool = False
+) -> Report:
+    """Send `count` echo requests, then wait `wait_ms` for what is still missing.
+
+    With `until_answer` it stops at the first answer. An address without a route yet, or an
+    interface not there yet, counts as a lost packet.
+    """
+    identifier = os.getpid() & 0xFFFF
+    sent_ns: dict[int, int] = {}
+    rtts_ms: list[float] = []
+    answers_ns: list[int] = []
+    start_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    step_ns = int(interval_ms * 1e6)
+    sent = 0
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
+        raw.setblocking(False)
+        while True:
+            now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            due_ns = start_ns + sent * step_ns
+            if sent == count:
+                due_ns = start_ns + (count - 1) * step_ns + int(wait_ms * 1e6)
+            if now_ns >= due_ns and sent == count:
+                break
+            if now_ns >= due_ns:
+                sent_ns[sent & 0xFFFF] = now_ns
+                _send(raw, address, echo_request(identifier, sent & 0xFFFF, bytes(48)))
+                sent += 1
+                continue
+            readable, _, _ = select.select([raw], [], [], (due_ns - now_ns) / 1e9)
+            if not readable:
+                continue
+            sequence = reply_sequence(raw.recv(_PACKET_MAX), identifier)
+            if sequence is None or sequence not in sent_ns:
+                continue
+            answers_ns.append(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+            rtts_ms.append((answers_ns[-1] - sent_ns.pop(sequence)) / 1e6)
+            if until_answer or len(rtts_ms) == count:
+                break
+    gaps_ns = [later - sooner for sooner, later in itertools.pairwise(answers_ns)]
+    return Report(
+        sent=sent,
+        received=len(rtts_ms),
+        rtts_ms=tuple(round(rtt, 3) for rtt in rtts_ms),
+        first_answer_ns=answers_ns[0] if answers_ns else 0,
+        longest_gap_ms=max(gaps_ns, default=0) / 1e6,
+    )
+
+
+def _send(raw: socket.socket, address: str, packet: bytes) -> None:
+    try:
+        raw.sendto(packet, (address, 0))
+    except OSError:  # no route or no interface yet
+        return
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="ping")
+    parser.add_argument("address")
+    parser.add_argument("--count", type=int, default=4)
+    parser.add_argument("--interval-ms", type=float, default=200.0)
+    parser.add_argument("--wait-ms", type=float, default=1000.0)
+    parser.add_argument("--until-answer", action="store_true")
+    asked = parser.parse_args()
+    report = ping(asked.address, asked.count, asked.interval_ms, asked.wait_ms, asked.until_answer)
+    sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
+    return 0 if report.received else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
