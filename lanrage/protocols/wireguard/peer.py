@@ -1,0 +1,149 @@
+"""One peer: its slots of sessions, its queue, its deadlines.
+
+Slots. `current` seals. `next` was derived as responder and waits for the initiator's first packet:
+until then nothing proves that the initiator has the keys, so nothing is sealed with it. `previous`
+still opens what was sealed before the change. All of them open, so no packet is lost at a rekey.
+
+Both ends may initiate at once; then both answer, and two sessions arise. Each end could seal with
+the one it initiated for ever, but then both would rekey by time and cross again. So the initiator
+with the smaller public key wins: the other seals with its own session only until the winner's
+first packet arrives in `next`. If either session gets lost on the way, the other one serves.
+
+Timers (whitepaper section 6; names of rows as in `Row`). A row holds one deadline; the engine acts
+when it has passed.
+
+    row         set by                            cleared by                  after
+    RETRY       an initiation sent                a session, GIVE_UP          5 s + 0..333 ms
+    GIVE_UP     the first initiation of a series  a session                   90 s
+    KEEPALIVE   data received, unless set         anything sent               10 s
+    NO_ANSWER   data sent, unless set             anything received           15 s
+    PERSISTENT  anything sent or received         no keepalive wanted         keepalive_s
+    EXPIRE      a session made current            the next one                180 s from its birth
+    ERASE       a session derived, GIVE_UP        a session (moved on)        540 s
+
+"Sent" and "received" mean authenticated packets; data means packets that are not empty.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Final, TypeAlias
+
+from lanrage.protocols.wireguard.allowedips import Prefix
+from lanrage.protocols.wireguard.constants import (
+    PREVIOUS_SESSIONS_MAX,
+    QUEUED_PACKETS_MAX,
+    REKEY_TIMEOUT,
+)
+from lanrage.protocols.wireguard.cookie import CookieJar
+from lanrage.protocols.wireguard.noise import Initiation
+from lanrage.protocols.wireguard.session import Session
+
+Address: TypeAlias = tuple[str, int]
+
+NEVER: Final = 2**63
+
+
+class Row(IntEnum):
+    """The rows of the timer table."""
+
+    RETRY = 0
+    GIVE_UP = 1
+    KEEPALIVE = 2
+    NO_ANSWER = 3
+    PERSISTENT = 4
+    EXPIRE = 5
+    ERASE = 6
+
+
+class Pending:
+    """Our own initiation that waits for its response."""
+
+    __slots__ = ("initiation", "local_index")
+
+    def __init__(self, local_index: int, initiation: Initiation) -> None:
+        self.local_index = local_index
+        self.initiation = initiation
+
+
+class Peer:
+    """What is known of one peer. Read by callers, written only by the engine.
+
+    Times are those given to the engine, in ns; `last_handshake_ns` is 0 before the first.
+    `rx_bytes` and `tx_bytes` count whole messages, the packets those of transport only.
+    """
+
+    def __init__(self, public_key: bytes, static_shared: bytes) -> None:
+        self.public_key = public_key
+        self.preshared_key = bytes(32)
+        self.endpoint: Address | None = None
+        self.allowed: tuple[str, ...] = ()
+        self.prefixes: list[Prefix] = []
+        self.keepalive_s = 0
+        self.last_handshake_ns = 0
+        self.last_handshake_wall_ns = 0
+        self.rx_bytes = self.tx_bytes = 0
+        self.rx_packets = self.tx_packets = 0
+
+        self.static_shared = static_shared
+        self.cookies = CookieJar(public_key)
+        self.queue: deque[bytes] = deque(maxlen=QUEUED_PACKETS_MAX)
+        self.deadlines = [NEVER] * len(Row)
+
+        self.up = False
+        self.current: Session | None = None
+        self.next: Session | None = None
+        self.previous: list[Session] = []
+        self.pending: Pending | None = None
+        self.began_ns: int | None = None
+        self.last_initiation_ns: int | None = None
+        self.another_keepalive = False
+        self.renewed_on_receive = False
+        self.last_heard_timestamp = b""
+        self.last_heard_initiation_ns: int | None = None
+
+    @property
+    def has_session(self) -> bool:
+        """Whether packets can be sealed for this peer now (as of the last `handle_timer`)."""
+        return self.up
+
+    def sessions(self) -> list[Session]:
+        """Every session that may open packets."""
+        return [s for s in (self.current, self.next, *self.previous) if s is not None]
+
+    def put_initiated(self, session: Session, *, wins: bool) -> Sequence[Session]:
+        """Seal with a session that we initiated; returns the sessions that fell out."""
+        crossed = self.next
+        if crossed is not None and session.born_ns - crossed.born_ns >= REKEY_TIMEOUT:
+            wins = True  # old and never confirmed: no crossing
+        retired = [self.current]
+        if wins:
+            retired.insert(0, crossed)
+            self.next = None
+        self.current = session
+        return self._retire(retired)
+
+    def put_responded(self, session: Session) -> Sequence[Session]:
+        """Keep a session that we answered until it proves itself; returns the one it replaces."""
+        replaced = self.next
+        self.next = session
+        return () if replaced is None else (replaced,)
+
+    def confirm_next(self) -> Sequence[Session]:
+        """The initiator used `next`: seal with it; returns the sessions that fell out."""
+        assert self.next is not None
+        retired = [self.current]
+        self.current, self.next = self.next, None
+        return self._retire(retired)
+
+    def erase(self) -> Sequence[Session]:
+        """Drop every key; returns the sessions that held them."""
+        erased = self.sessions()
+        self.current = self.next = self.pending = None
+        self.previous = []
+        return erased
+
+    def _retire(self, sessions: list[Session | None]) -> Sequence[Session]:
+        kept = [s for s in sessions if s is not None] + self.previous
+        self.previous = kept[:PREVIOUS_SESSIONS_MAX]
+        return kept[PREVIOUS_SESSIONS_MAX:]
