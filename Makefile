@@ -1,14 +1,14 @@
 # Five verbs, each of which works as the first command after cloning: up, demo, test, check, bench.
 #
-# A step leaves a stamp in .make/ that depends on what it read, so a second run starts at once and
-# a changed lock file or page is picked up. ARGS reaches the command: make up ARGS="--name Ada".
+# A stamp in .make/ remembers which lock file was installed, so a second run starts at once and a
+# changed one is picked up. ARGS reaches the command: make up ARGS="--name Ada".
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help up demo test check bench lock clean root
+.PHONY: help up demo test check bench lock clean root page
 
 PY := .venv/bin/python
 ARGS ?=
@@ -20,10 +20,6 @@ LAB := $(RUNS) nft=nftables ping=iputils-ping
 PEERS := $(LAB) wireguard-go=wireguard-go wg=wireguard-tools iperf3=iperf3
 BROWSER := chromium=chromium
 
-PAGE := $(shell find web -type f \
-	-not -path 'web/ui/dist/*' -not -path '*/node_modules/*' -not -path '*/__pycache__/*' \
-	\( -path 'web/ui/*' -o -name build.py \) 2>/dev/null)
-
 help:
 	@echo 'make up      this computer joins in: node, dashboard, control (root)'
 	@echo 'make demo    three players behind two home routers, on this computer alone (root)'
@@ -33,15 +29,15 @@ help:
 	@echo 'make lock    choose the newest versions allowed and pin them'
 	@echo 'make clean   remove everything that make made'
 
-up: root .make/page
+up: root page
 	@.ci/need $(RUNS)
 	@exec .venv/bin/lanrage up $(ARGS)
 
-demo: root .make/page
+demo: root page
 	@.ci/need $(LAB)
 	@exec .venv/bin/lanrage demo $(ARGS)
 
-test: .make/page
+test: page
 ifeq ($(shell id -u),0)
 	@.ci/need $(PEERS) $(BROWSER)
 endif
@@ -66,20 +62,20 @@ root:
 	@test "$$(id -u)" -eq 0 || { \
 	  echo 'Needs root, to create a network interface. Run: sudo make $(MAKECMDGOALS)' >&2; exit 1; }
 
-# The editable install adds the `lanrage` command and this package's name, and builds nothing:
-# the build back end comes from the same lock file as everything else.
+# The editable install adds the `lanrage` command and this package's metadata. Its build back end
+# is in the same lock file, and by then the page that it would otherwise build silently is there.
 .make/installed: requirements.lock pyproject.toml .ci/venv
 	@mkdir -p .make
 	@.ci/venv
 	@echo '==> packages of requirements.lock'
 	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PY) -m web.build
 	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
-.make/page: .make/installed $(PAGE)
-	@echo '==> the dashboard page'
-	@test ! -f web/build.py || $(PY) -m web.build
-	@touch $@
+# Looks at a digest of the sources first, so this is no work when nothing changed.
+page: .make/installed
+	@$(PY) -m web.build
 
 lock: .make/installed
 	@$(PIP) install --quiet uv

@@ -35,10 +35,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     cannot: dict[str, str] = {}
     if os.geteuid() != 0:
         cannot["root"] = "need root: sudo make test"
-    # As root `make test` has installed Chromium; were it missing there, its tests should fail.
-    elif_absent = os.geteuid() != 0 and shutil.which("chromium") is None
-    if elif_absent:
-        cannot["browser"] = "need Chromium: sudo apt-get install chromium"
+        # As root, `make test` has installed Chromium: were it missing there, its tests should fail.
+        if shutil.which("chromium") is None:
+            cannot["browser"] = "need Chromium: sudo apt-get install chromium"
 
     for marker, reason in cannot.items():
         out = [item for item in items if item.get_closest_marker(marker) is not None]
