@@ -15,6 +15,8 @@ from events.base import PartyId, PeerId
 from events.path import PathQuality
 from events.peer import Candidate
 
+INVITE_LIFE_S = 86_400
+
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
@@ -24,9 +26,10 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Create(Command, frozen=True, kw_only=True, tag="create"):
-    """A party, with this node's embedded control or the one it was started with."""
+    """A party, with this node's embedded control or the one it was started with, and an invite."""
 
     name: str
+    uses: int = 1
 
 
 class Join(Command, frozen=True, kw_only=True, tag="join"):
@@ -35,7 +38,7 @@ class Join(Command, frozen=True, kw_only=True, tag="join"):
 
 class Invite(Command, frozen=True, kw_only=True, tag="invite"):
     uses: int = 1
-    expires_s: int = 86_400
+    expires_s: int = INVITE_LIFE_S
 
 
 class RevokeInvite(Command, frozen=True, kw_only=True, tag="revoke"):
@@ -103,6 +106,13 @@ class AcceptRecords(Command, frozen=True, kw_only=True, tag="accept_records"):
     party: PartyId
     after: int
     records: tuple[bytes, ...]
+
+
+class NoteDiverged(Command, frozen=True, kw_only=True, tag="note_diverged"):
+    """Control showed a history that contradicts the one we verified; nothing of it was taken."""
+
+    party: PartyId
+    reason: str
 
 
 class NoteControl(Command, frozen=True, kw_only=True, tag="note_control"):
@@ -209,6 +219,7 @@ Reported: TypeAlias = (
     | ExitParty
     | FailJoin
     | AcceptRecords
+    | NoteDiverged
     | NoteControl
     | NotePresence
     | NoteCandidates

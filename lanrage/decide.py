@@ -57,7 +57,7 @@ def check(mesh: Mesh, command: c.Asked) -> Refusal | None:
     if isinstance(command, c.RevokeInvite):
         invite = find_invite(mesh, command.invite)
         return invite if isinstance(invite, Refusal) else None
-    if isinstance(command, c.Invite) and not (1 <= command.uses and 60 <= command.expires_s):
+    if isinstance(command, c.Invite) and (command.uses < 1 or command.expires_s < 60):
         return Refusal(
             "bad_invite",
             "Cannot invite",
@@ -81,9 +81,7 @@ def _check_enter(mesh: Mesh, command: c.Create | c.Join) -> Refusal | None:
 
 def _check_kick(mesh: Mesh, member: Member) -> Refusal | None:
     if member.peer == mesh.node.peer:
-        return Refusal(
-            "kick_self", "Cannot kick", "that is this computer", "Use `lanrage leave`."
-        )
+        return Refusal("kick_self", "Cannot kick", "that is this computer", "Use `lanrage leave`.")
     me = mesh.chain.members.get(mesh.node.peer)
     if me is None or not me.admin:
         return Refusal(
@@ -170,17 +168,8 @@ def _accept(mesh: Mesh, command: c.AcceptRecords, _now: int) -> Decision:
         return Refusal("gap", "Refused records", "control skipped a part of the chain", "")
     fresh = command.records[mesh.chain.length - command.after :]
     taken = _verify(mesh.chain, fresh)
-    if isinstance(taken, Refusal) and taken.why == mesh.control.forked:
-        return NOTHING
     if isinstance(taken, Refusal):
-        return (
-            party.PartyForked(
-                party=mesh.party,
-                reason=taken.why,
-                length=mesh.chain.length,
-                head=mesh.chain.head,
-            ),
-        )
+        return _forked(mesh, taken.why)
     chain, events = taken
     if mesh.node.peer in chain.members:
         return tuple(events)
@@ -188,10 +177,24 @@ def _accept(mesh: Mesh, command: c.AcceptRecords, _now: int) -> Decision:
     return (*events, party.PartyExited(party=mesh.party, reason=reason))
 
 
+def _diverged(mesh: Mesh, command: c.NoteDiverged, _now: int) -> Decision:
+    return _forked(mesh, command.reason) if command.party == mesh.party else NOTHING
+
+
+def _forked(mesh: Mesh, reason: str) -> Decision:
+    """Said once for each reason: a dishonest server can repeat itself as often as it likes."""
+    if reason == mesh.control.forked:
+        return NOTHING
+    chain = mesh.chain
+    return (
+        party.PartyForked(party=mesh.party, reason=reason, length=chain.length, head=chain.head),
+    )
+
+
 def _verify(chain: Chain, records: tuple[bytes, ...]) -> tuple[Chain, list[Event]] | Refusal:
     events: list[Event] = []
     for record in records:
-        after = partylog.verify(chain, record)
+        after = partylog.verify(chain, record, now_ms=None)
         if isinstance(after, Invalid):
             return Refusal(
                 after.code,
@@ -329,9 +332,7 @@ def _path(mesh: Mesh, command: c.NotePath, _now: int) -> Decision:
         return NOTHING
     if command.new and command.old:
         return (
-            path.PathSwitched(
-                peer=who, old=command.old, new=command.new, reason=command.reason
-            ),
+            path.PathSwitched(peer=who, old=command.old, new=command.new, reason=command.reason),
         )
     if command.new:
         return (path.PathOpened(peer=who, path=command.new, took_ms=command.took_ms),)
@@ -384,6 +385,7 @@ _RULES: dict[type[c.Command], Callable[[Mesh, Any, int], Decision]] = {
     c.ExitParty: _exit,
     c.FailJoin: _fail_join,
     c.AcceptRecords: _accept,
+    c.NoteDiverged: _diverged,
     c.NoteControl: _control,
     c.NotePresence: _presence,
     c.NoteCandidates: _candidates,

@@ -18,8 +18,8 @@ import msgspec
 from msgspec.structs import replace
 
 from events import nat, party, path, peer, profile, session, tunnel
-from events.base import Event, PartyId, PeerId, Stored
-from events.codec import decode
+from events.base import Event, PartyId, PeerId, Stored, stream_of
+from events.codec import decode, encode
 from events.path import PathQuality
 from events.peer import Candidate
 from lanrage.protocols import partylog
@@ -134,6 +134,27 @@ def from_canonical(data: bytes) -> Mesh:
     return msgspec.json.decode(data, type=Mesh)
 
 
+def carried(before: Iterable[Stored], first: Stored) -> tuple[Stored, ...]:
+    """The pseudo event that heads an export of one session, so that it replays alone: the state
+    folded from everything `before` the session's `first` event. Nothing if that was nothing."""
+    state = fold_all(EMPTY, before)
+    if state == EMPTY:
+        return ()
+    event = session.SessionCarried(state=msgspec.Raw(canonical(state)))
+    return (
+        Stored(
+            seq=state.seq,
+            stream=stream_of(event),
+            version=0,
+            id=f"{state.seq:032x}",
+            type=event.TYPE,
+            at=state.at,
+            session=first.session,
+            data=msgspec.Raw(encode(event)),
+        ),
+    )
+
+
 def others(mesh: Mesh) -> tuple[PeerId, ...]:
     """The other members, in the order in which they joined."""
     members = sorted(mesh.chain.members.values(), key=lambda member: member.number)
@@ -231,9 +252,7 @@ def _candidates(mesh: Mesh, event: peer.PeerCandidates) -> Mesh:
 
 def _gathered(mesh: Mesh, event: nat.NatGathered) -> Mesh:
     hosts = tuple(each.address for each in event.candidates if each.kind == "host")
-    now = replace(
-        mesh.nat, generation=event.generation, candidates=event.candidates, hosts=hosts
-    )
+    now = replace(mesh.nat, generation=event.generation, candidates=event.candidates, hosts=hosts)
     return replace(mesh, nat=now)
 
 

@@ -1,0 +1,528 @@
+"""The command line: every command of a player or host, as a table of arguments and functions.
+
+Exit status 0 done, 1 refused or failed (one line on stderr: what, why, what to do), 2 wrong usage.
+Modules are imported where they are used: `lanrage join` must not wait for a web framework.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from lanrage.refusal import Refusal
+
+if TYPE_CHECKING:
+    from events.base import Stored
+
+Outcome = Refusal | int | None
+READ_ROWS = 1_000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(arguments)
+    try:
+        outcome: Outcome = args.run(args)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # `lanrage events | head` is no failure; without this the interpreter complains at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if isinstance(outcome, Refusal):
+        print(outcome, file=sys.stderr)
+        return 1
+    return outcome or 0
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="lanrage", description="Play LAN games over the internet: one party, one LAN."
+    )
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, run: Callable[[argparse.Namespace], Outcome], text: str) -> Any:
+        each = commands.add_parser(name, help=text, description=text)
+        each.add_argument("--state", metavar="DIR", help="state directory (or LANRAGE_STATE)")
+        each.add_argument("--json", action="store_true", help="print JSON")
+        each.set_defaults(run=run)
+        return each
+
+    _add_node(add)
+    _add_party(add)
+    _add_log(add)
+    _add_servers(add)
+    return top
+
+
+def _add_node(add: Callable[..., Any]) -> None:
+    up = add("up", _up, "run this computer's node until Ctrl-C")
+    up.add_argument("--name", help="what friends see; by default this computer's name")
+    up.add_argument("--control", default="", metavar="URL", help="use this control server")
+    up.add_argument(
+        "--control-listen",
+        default="0.0.0.0:8667",
+        metavar="HOST:PORT",
+        type=_host_port,
+        help="where the embedded control listens (default %(default)s)",
+    )
+    up.add_argument(
+        "--listen", type=_port, default=26666, metavar="PORT", help="UDP port of the tunnel"
+    )
+    up.add_argument(
+        "--api", default="127.0.0.1:8666", metavar="HOST:PORT", type=_host_port, help="dashboard"
+    )
+    up.add_argument("--interface", default="lanrage0", type=_interface)
+    up.add_argument("--tunnel", choices=("auto", "userspace"), default="auto")
+    add("status", _status, "who is in the party and how each is reached")
+
+
+def _add_party(add: Callable[..., Any]) -> None:
+    create = add("create", _create, "make a party and print an invite")
+    create.add_argument("name")
+    create.add_argument("--uses", type=int, default=1, help="how many friends the invite lets in")
+    invite = add("invite", _invite, "print another invite, or revoke one: invite revoke ID")
+    invite.add_argument("action", nargs="?", choices=("revoke",))
+    invite.add_argument("id", nargs="?", metavar="ID")
+    invite.add_argument("--uses", type=int, default=1)
+    invite.add_argument("--expires", type=_duration, default=86_400, metavar="1h")
+    join = add("join", _join, "enter a party with a friend's invite")
+    join.add_argument("link")
+    add("leave", _leave, "leave the party")
+    kick = add("kick", _kick, "put a member out (only who made the party)")
+    kick.add_argument("peer", help="name or id")
+    rename = add("rename", _rename, "change your name in the party")
+    rename.add_argument("name")
+    profiles = add("profiles", _profiles, "list, show, check or use game profiles")
+    profiles.add_argument(
+        "action", nargs="?", choices=("list", "show", "check", "use"), default="list"
+    )
+    profiles.add_argument("target", nargs="?", metavar="ID|FILE")
+
+
+def _add_log(add: Callable[..., Any]) -> None:
+    events = add("events", _events, "what happened, one event a line")
+    events.add_argument("--after", type=int, default=0, metavar="SEQ")
+    events.add_argument("--type", metavar="GLOB", help="such as 'path.*'")
+    events.add_argument("--follow", action="store_true", help="go on as things happen")
+    replay = add("replay", _replay, "fold a log again and print the state as JSON")
+    replay.add_argument("source", metavar="FILE|STATE")
+    replay.add_argument("--session", metavar="ID")
+    replay.add_argument("--until", type=int, metavar="SEQ")
+    export = add("export", _export, "write events to a file")
+    export.add_argument("--session", metavar="ID")
+    export.add_argument("--format", choices=("jsonl", "csv"), default="jsonl")
+    export.add_argument("-o", "--output", required=True, metavar="FILE")
+    add("sessions", _sessions, "the runs that the log holds")
+
+
+def _add_servers(add: Callable[..., Any]) -> None:
+    control = add("control", _control, "run the rendezvous server alone")
+    control.add_argument("--listen", default="0.0.0.0:8667", metavar="HOST:PORT", type=_host_port)
+    tunnel = add("tunnel", _tunnel, "run the WireGuard engine alone, from a wg-quick file")
+    tunnel.add_argument("config", type=Path)
+    tunnel.add_argument("--interface", type=_interface)
+    demo = add("demo", _demo, "three players behind real routers on this machine")
+    demo.add_argument("--no-browser", action="store_true")
+    lab = add("lab", _lab, "network namespaces as homes, routers and a slow wire")
+    lab.add_argument("words", nargs=argparse.REMAINDER, metavar="...")
+    completion = add("completion", _completion, "print a shell's tab completion")
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535)")
+    return int(text)
+
+
+def _host_port(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return text
+
+
+def _interface(text: str) -> str:
+    if not 1 <= len(text) <= 15 or not all(each.isalnum() or each in "_.-" for each in text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no interface name (1 to 15 letters)")
+    return text
+
+
+def _duration(text: str) -> int:
+    """Seconds from `90s`, `15m`, `1h`, `7d`."""
+    units = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+    number, unit = text[:-1], text[-1:]
+    if unit not in units or not number.isdecimal() or int(number) * units[unit] < 60:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 15m, 1h or 7d")
+    return int(number) * units[unit]
+
+
+# --- the node -----------------------------------------------------------------------------------
+
+
+def _state(args: argparse.Namespace) -> Path:
+    from lanrage.state_dir import locate
+
+    return locate(args.state)
+
+
+def _up(args: argparse.Namespace) -> Outcome:
+    from lanrage.up import Settings, up
+
+    settings = Settings(
+        state=_state(args),
+        name=args.name,
+        control=args.control,
+        control_listen=args.control_listen,
+        port=args.listen,
+        api=args.api,
+        interface=args.interface,
+        json=args.json,
+    )
+    return asyncio.run(up(settings))
+
+
+def _ask(args: argparse.Namespace, method: str, path: str, body: Any = None) -> Any | Refusal:
+    from lanrage.api_client import connect
+
+    api = connect(_state(args))
+    return api if isinstance(api, Refusal) else api.call(method, path, body)
+
+
+def _answer(
+    args: argparse.Namespace, document: Any | Refusal, words: Callable[[Any], str]
+) -> Outcome:
+    """Print the document as JSON or in words."""
+    if isinstance(document, Refusal):
+        return document
+    print(_json(document) if args.json else words(document))
+    return None
+
+
+def _json(document: Any) -> str:
+    return msgspec.json.encode(document).decode()
+
+
+def _status(args: argparse.Namespace) -> Outcome:
+    return _answer(args, _ask(args, "GET", "/api/status"), _status_words)
+
+
+def _status_words(status: dict[str, Any]) -> str:
+    node, party = status["node"], status["party"]
+    lines = [f"{node['name']}  {node['address'] or 'in no party'}  ({node['nat']['words']})"]
+    if party is None:
+        return "\n".join([*lines, "Next: `lanrage create NAME` or `lanrage join LINK`."])
+    control = party["control_connected"] or f"out of reach: {party['control_reason']}"
+    lines.append(f"Party {party['name']}, {len(status['peers']) + 1} members, control {control}")
+    if party["warning"]:
+        lines.append(f"Warning: control showed another history: {party['warning']}")
+    for peer in status["peers"]:
+        path = peer["path"]
+        figures = f"{path['kind']} {path['rtt_ms']:.1f} ms" if path else "-"
+        lines.append(
+            f"  {peer['name']:<16} {peer['address']:<14} {peer['state']:<11}"
+            f" {figures:<18} {peer['why']}"
+        )
+    return "\n".join(lines)
+
+
+# --- the party ----------------------------------------------------------------------------------
+
+
+def _create(args: argparse.Namespace) -> Outcome:
+    made = _ask(args, "POST", "/api/create", {"name": args.name, "uses": args.uses})
+    return _answer(
+        args,
+        made,
+        lambda it: f"Party {it['name']} is open. Send this to {_friends(it)}:\n\n{it['invite']}\n",
+    )
+
+
+def _friends(made: dict[str, Any]) -> str:
+    return "a friend" if made["uses"] == 1 else f"up to {made['uses']} friends"
+
+
+def _invite(args: argparse.Namespace) -> Outcome:
+    if args.action == "revoke":
+        if not args.id:
+            return Refusal("usage", "Cannot revoke", "which invite?", "`lanrage invite revoke ID`")
+        revoked = _ask(args, "POST", "/api/revoke", {"invite": args.id})
+        return _answer(args, revoked, lambda it: f"Revoked {it['revoked'][:8]}.")
+    made = _ask(args, "POST", "/api/invite", {"uses": args.uses, "expires_s": args.expires})
+    return _answer(args, made, lambda it: f"For {_friends(it)}:\n\n{it['invite']}\n")
+
+
+def _join(args: argparse.Namespace) -> Outcome:
+    joined = _ask(args, "POST", "/api/join", {"link": args.link})
+    return _answer(
+        args,
+        joined,
+        lambda it: f"In {it['name']} as {it['address']}. `lanrage status` shows the others.",
+    )
+
+
+def _leave(args: argparse.Namespace) -> Outcome:
+    left = _ask(args, "POST", "/api/leave", {})
+    return _answer(
+        args,
+        left,
+        lambda it: (
+            "Left the party."
+            if it["told"]
+            else "Left the party; control could not be told, so others may still list you."
+        ),
+    )
+
+
+def _kick(args: argparse.Namespace) -> Outcome:
+    kicked = _ask(args, "POST", "/api/kick", {"peer": args.peer})
+    return _answer(args, kicked, lambda it: f"{it['name']} is out.")
+
+
+def _rename(args: argparse.Namespace) -> Outcome:
+    renamed = _ask(args, "POST", "/api/rename", {"name": args.name})
+    return _answer(args, renamed, lambda it: f"You are {it['name']} now.")
+
+
+def _profiles(args: argparse.Namespace) -> Outcome:
+    from lanrage.state_dir import PROFILES
+    from profiles import catalog
+
+    if args.action != "list" and not args.target:
+        return Refusal("usage", "Which profile", "none was named", "See `lanrage profiles list`.")
+    if args.action == "use":
+        used = _ask(args, "POST", "/api/profile", {"profile": args.target})
+        return _answer(args, used, lambda it: f"Using {it['profile']} (MTU {it['mtu']}).")
+    if args.action == "check":
+        problems = catalog.check(Path(args.target))
+        print(_json(problems) if args.json else "\n".join(problems) or "Nothing is wrong with it.")
+        return 1 if problems else 0
+    found = catalog.load(_state(args) / PROFILES)
+    for problem in found.problems:
+        print(problem, file=sys.stderr)
+    if args.action == "list":
+        rows = [{"id": each.id, "name": each.name} for each in found.all()]
+        print(_json(rows) if args.json else "\n".join(f"{r['id']:<18} {r['name']}" for r in rows))
+        return None
+    one = found.get(args.target)
+    if one is None:
+        why = f"there is none called {args.target!r}"
+        return Refusal("no_profile", "Cannot show it", why, "See `lanrage profiles list`.")
+    print(msgspec.json.format(msgspec.json.encode(one)).decode())
+    return None
+
+
+# --- the log ------------------------------------------------------------------------------------
+
+
+def _events(args: argparse.Namespace) -> Outcome:
+    from lanrage.api_client import connect
+
+    api = connect(_state(args))
+    show = _shower(args.json)
+    if isinstance(api, Refusal):
+        return api if args.follow else _stored_events(args, show)
+    query = f"?after={args.after}" + (f"&type={args.type}" if args.type else "")
+    if args.follow:
+        from events.base import Stored
+
+        for data in api.follow(f"/api/events/stream{query}"):
+            show([msgspec.json.decode(data, type=Stored)])
+        return None
+    return _stored_events(args, show)
+
+
+def _stored_events(args: argparse.Namespace, show: Callable[[Iterable[Stored]], None]) -> Outcome:
+    from events.log import open_readonly
+    from lanrage.state_dir import EVENTS
+
+    async def read() -> Outcome:
+        log = await open_readonly(_state(args) / EVENTS)
+        if isinstance(log, Refusal):
+            return log
+        after = args.after
+        while rows := await log.read(after, limit=READ_ROWS, type_glob=args.type):
+            show(rows)
+            after = rows[-1].seq
+        await log.close()
+        return None
+
+    return asyncio.run(read())
+
+
+def _shower(as_json: bool) -> Callable[[Iterable[Stored]], None]:
+    from events.codec import decode
+    from events.export import line_of
+    from projections.history import Names, describe, remember
+
+    names: Names = {}
+
+    def show(rows: Iterable[Stored]) -> None:
+        for row in rows:
+            if as_json:
+                sys.stdout.write(line_of(row).decode().rstrip("\n") + "\n")
+                continue
+            event = decode(row)
+            remember(names, event)
+            at = datetime.fromtimestamp(row.at / 1000).strftime("%H:%M:%S.%f")[:-3]
+            print(f"{row.seq:>5} {at} {row.type:<24} {describe(event, names)}")
+        sys.stdout.flush()
+
+    return show
+
+
+def _replay(args: argparse.Namespace) -> Outcome:
+    from projections import mesh
+
+    rows = _source(Path(args.source), args.session, args.until)
+    if isinstance(rows, Refusal):
+        return rows
+    sys.stdout.buffer.write(mesh.canonical(mesh.fold_all(mesh.EMPTY, rows)) + b"\n")
+    return None
+
+
+def _source(source: Path, session: str | None, until: int | None) -> list[Stored] | Refusal:
+    """The events to fold: all up to the end of the session, if one is named."""
+    rows = _read_all(source)
+    if isinstance(rows, Refusal):
+        return rows
+    last = until if until is not None else sys.maxsize
+    if session is not None:
+        of_session = [row.seq for row in rows if row.session == session]
+        if not of_session:
+            return _no_session(session)
+        last = min(last, of_session[-1])
+    return [row for row in rows if row.seq <= last]
+
+
+def _read_all(source: Path) -> list[Stored] | Refusal:
+    """Every event of a state directory, of a log, or of an exported file."""
+    from events.export import read_jsonl
+    from lanrage.state_dir import EVENTS
+
+    if source.is_dir():
+        return asyncio.run(_read_log(source / EVENTS))
+    if source.suffix == ".sqlite":
+        return asyncio.run(_read_log(source))
+    return read_jsonl(source)
+
+
+async def _read_log(source: Path) -> list[Stored] | Refusal:
+    from events.log import open_readonly
+
+    log = await open_readonly(source)
+    if isinstance(log, Refusal):
+        return log
+    rows: list[Stored] = []
+    while more := await log.read(rows[-1].seq if rows else 0, limit=READ_ROWS):
+        rows.extend(more)
+    await log.close()
+    return rows
+
+
+def _export(args: argparse.Namespace) -> Outcome:
+    from events.export import export_csv, export_jsonl
+
+    rows = _read_all(_state(args))
+    if isinstance(rows, Refusal):
+        return rows
+    if args.session is not None:
+        rows = _of_session(rows, args.session)
+        if isinstance(rows, Refusal):
+            return rows
+    data = export_jsonl(rows) if args.format == "jsonl" else export_csv(rows)
+    try:
+        Path(args.output).write_bytes(data)
+    except OSError as error:
+        why = f"{args.output}: {error.strerror}"
+        return Refusal("export_failed", "Cannot export", why, "Choose another file with -o.")
+    words = f"Wrote {len(rows)} events to {args.output}."
+    print(_json({"events": len(rows), "file": args.output}) if args.json else words)
+    return None
+
+
+def _of_session(rows: list[Stored], session: str) -> list[Stored] | Refusal:
+    """One session, headed by the state it began with, so that it replays alone."""
+    from projections.mesh import carried
+
+    mine = [row for row in rows if row.session == session]
+    if not mine:
+        return _no_session(session)
+    before = [row for row in rows if row.seq < mine[0].seq]
+    return [*carried(before, mine[0]), *mine]
+
+
+def _no_session(session: str) -> Refusal:
+    return Refusal(
+        "no_session",
+        "Cannot do that",
+        f"the log has no session {session!r}",
+        "See `lanrage sessions`.",
+    )
+
+
+def _sessions(args: argparse.Namespace) -> Outcome:
+    from events.log import open_readonly
+    from lanrage.state_dir import EVENTS
+
+    async def read() -> Outcome:
+        log = await open_readonly(_state(args) / EVENTS)
+        if isinstance(log, Refusal):
+            return log
+        found = await log.sessions()
+        await log.close()
+        if args.json:
+            print(_json(found))
+            return None
+        for each in found:
+            began = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.began_at / 1000))
+            print(f"{each.id:<26} {began}  events {each.first} to {each.last}")
+        return None
+
+    return asyncio.run(read())
+
+
+# --- servers, lab -------------------------------------------------------------------------------
+
+
+def _control(args: argparse.Namespace) -> Outcome:
+    from lanrage.control.server import run
+
+    return asyncio.run(run(args.listen, _state(args), json=args.json))
+
+
+def _tunnel(args: argparse.Namespace) -> Outcome:
+    from lanrage.tunnel.standalone import run
+
+    return run(args.config, args.interface)
+
+
+def _demo(args: argparse.Namespace) -> Outcome:
+    from lanrage.lab.demo import run
+
+    return run(browser=not args.no_browser, json=args.json)
+
+
+def _lab(args: argparse.Namespace) -> Outcome:
+    from lanrage.lab.command import run
+
+    return run(args.words)
+
+
+def _completion(args: argparse.Namespace) -> Outcome:
+    import shtab
+
+    print(shtab.complete(parser(), shell=args.shell))
+    return None

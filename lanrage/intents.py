@@ -1,0 +1,293 @@
+"""What a person asks for that needs a signature and control's consent, carried out.
+
+Each intent is checked against the state, signed with this device's key, appended at control by
+compare-and-swap, and done when our own log has it: the caller's answer comes after the commit. One
+intent at a time. If any step is refused, nothing of it remains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from lanrage import commands as c
+from lanrage.adapters.addresses import addresses
+from lanrage.control import client as control
+from lanrage.decide import check, find_invite, find_member
+from lanrage.node import Node
+from lanrage.protocols import invite as invites
+from lanrage.protocols import partylog
+from lanrage.protocols.partylog import Chain, Invalid, Member
+from lanrage.refusal import Refusal
+from profiles.catalog import Catalog
+from projections.mesh import Mesh
+
+COMMIT_TIMEOUT_S = 10.0  # from control's consent to our own log having it
+LEAVE_TIMEOUT_S = 3.0  # how long leaving waits for control before it goes on alone
+
+Result = dict[str, Any] | Refusal
+
+
+class Intents:
+    """`submit` of web.port.Node: the API's and the command line's way to change anything."""
+
+    def __init__(self, node: Node, catalog: Catalog) -> None:
+        self._node = node
+        self._catalog = catalog
+        self._one_at_a_time = asyncio.Lock()
+
+    async def submit(self, command: c.Asked) -> Result:
+        async with self._one_at_a_time:
+            refused = check(self._node.state_now, command)
+            if refused is not None:
+                return refused
+            return await self._carry_out(command)
+
+    async def _carry_out(self, command: c.Asked) -> Result:
+        match command:
+            case c.Create(name=name, uses=uses):
+                return await self._create(name, uses)
+            case c.Join(link=link):
+                return await self._join(link)
+            case c.Invite(uses=uses, expires_s=expires_s):
+                return await self._invite(uses, expires_s)
+            case c.RevokeInvite(invite=text):
+                return await self._revoke(text)
+            case c.Leave():
+                return await self._leave()
+            case c.Kick(peer=text):
+                return await self._kick(text)
+            case c.Rename(name=name):
+                return await self._rename(name)
+            case c.ChooseProfile(profile=profile):
+                return await self.choose_profile(profile, "by the player")
+
+    # --- entering and leaving ------------------------------------------------------------------
+
+    async def _create(self, name: str, uses: int) -> Result:
+        me = self._node.identity
+        name = name.strip()
+        if not partylog.is_name(name):
+            return _bad_name("create the party")
+        record = partylog.genesis(
+            me.signer,
+            name=name,
+            founder_name=partylog.clean_name(me.name),
+            wireguard=me.wireguard_public,
+            nonce=secrets.token_bytes(16),
+            at_ms=_now_ms(),
+        )
+        embedded = not self._node.options.control
+        if embedded:
+            refused = await self._node.serve_control()
+            if refused is not None:
+                return refused
+        url = self._node.options.control or f"ws://127.0.0.1:{self._node.control_port}"
+        created = await control.create(url, me, record)
+        if isinstance(created, Refusal):
+            return created
+        refused = await self._node.tell(
+            c.Enter(
+                party=created.party,
+                control=(url,),
+                embedded=embedded,
+                records=created.records,
+            )
+        )
+        return refused or await self._invite(uses, c.INVITE_LIFE_S)
+
+    async def _join(self, link: str) -> Result:
+        parsed = invites.parse(link)
+        if isinstance(parsed, Invalid):
+            return _bad_link(parsed)
+        # Our mapped address is asked for while control is still being talked to.
+        self._node.use_servers(parsed.control)
+        me = self._node.identity
+        joined = await control.join(parsed, me)
+        if isinstance(joined, Refusal):
+            self._node.use_servers(())
+            await self._node.tell(c.FailJoin(reason=joined.why))
+            return joined
+        rest = tuple(each for each in parsed.control if each != joined.url)
+        refused = await self._node.tell(
+            c.Enter(
+                party=joined.party,
+                control=(joined.url, *rest),
+                embedded=False,
+                records=joined.records,
+            )
+        )
+        if refused is not None:
+            return refused
+        state = self._node.state_now
+        member = state.chain.members[me.peer]
+        return {
+            "party": state.party,
+            "name": state.chain.name,
+            "address": member.address,
+            "address6": member.address6,
+        }
+
+    async def _leave(self) -> Result:
+        state = self._node.state_now
+        me = self._node.identity
+        told = await self._append(
+            lambda chain: partylog.leave(me.signer, chain, at_ms=_now_ms()), LEAVE_TIMEOUT_S
+        )
+        await self._node.tell(c.ExitParty(reason="left"))
+        return {"party": state.party, "told": not isinstance(told, Refusal)}
+
+    # --- changes to the chain ------------------------------------------------------------------
+
+    async def _invite(self, uses: int, expires_s: int) -> Result:
+        me = self._node.identity
+        seed = secrets.token_bytes(32)
+        public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+        expires_at = _now_ms() + expires_s * 1000
+        done = await self._append(
+            lambda chain: partylog.issue_invite(
+                me.signer,
+                chain,
+                invite_public=public,
+                uses=uses,
+                expires_at=expires_at,
+                at_ms=_now_ms(),
+            )
+        )
+        if isinstance(done, Refusal):
+            return done
+        state = self._node.state_now
+        link = invites.Invite(
+            party=state.party,
+            name=state.chain.name,
+            seed=seed,
+            head=state.chain.head,
+            length=state.chain.length,
+            control=self._public_control(state),
+        )
+        return {
+            "party": state.party,
+            "name": state.chain.name,
+            "invite": invites.link(link),
+            "id": partylog.text_of(public),
+            "uses": uses,
+            "expires_at": expires_at,
+        }
+
+    def _public_control(self, state: Mesh) -> tuple[str, ...]:
+        """Where a guest finds control. Ours, if embedded, is at this computer's own addresses."""
+        if not state.control.embedded:
+            return state.control.urls
+        port = self._node.control_port
+        found = addresses(self._node.options.interface)
+        return tuple(
+            f"ws://[{each}]:{port}" if ":" in each else f"ws://{each}:{port}" for each in found
+        )
+
+    async def _revoke(self, text: str) -> Result:
+        me = self._node.identity
+        invite = find_invite(self._node.state_now, text)
+        if isinstance(invite, Refusal):
+            return invite
+        public = partylog.key_of(invite)
+        assert public is not None, "the reducer keeps only invites whose key it could read"
+        done = await self._append(
+            lambda chain: partylog.revoke_invite(
+                me.signer, chain, invite_public=public, at_ms=_now_ms()
+            )
+        )
+        return done if isinstance(done, Refusal) else {"revoked": invite}
+
+    async def _kick(self, text: str) -> Result:
+        me = self._node.identity
+        member = find_member(self._node.state_now, text)
+        if isinstance(member, Refusal):
+            return member
+        target: Member = member
+        done = await self._append(
+            lambda chain: partylog.kick(me.signer, chain, peer=target.peer, at_ms=_now_ms())
+        )
+        return done if isinstance(done, Refusal) else {"kicked": target.peer, "name": target.name}
+
+    async def _rename(self, name: str) -> Result:
+        me = self._node.identity
+        name = name.strip()
+        if not partylog.is_name(name):
+            return _bad_name("rename")
+        done = await self._append(
+            lambda chain: partylog.rename_member(me.signer, chain, name=name, at_ms=_now_ms())
+        )
+        return done if isinstance(done, Refusal) else {"name": name}
+
+    async def _append(
+        self, build: Callable[[Chain], bytes | Invalid], timeout_s: float = COMMIT_TIMEOUT_S
+    ) -> Chain | Refusal:
+        """Sign and append one record; done when our own log has it."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                chain = await self._node.client.append(build)
+                if isinstance(chain, Refusal):
+                    return chain
+                await self._until_length(chain.length)
+                return chain
+        except TimeoutError:
+            return Refusal(
+                "control_timeout",
+                "Not done",
+                "the party's control did not answer in time",
+                "Try again when `lanrage status` shows it connected.",
+            )
+
+    async def _until_length(self, length: int) -> None:
+        """Until our log has the chain up to `length`, or we are out of the party."""
+        seen = 0
+        while True:
+            state = self._node.state_now
+            if not state.party or state.chain.length >= length:
+                return
+            seen = await self._node.changed(seen)
+
+    # --- profiles ------------------------------------------------------------------------------
+
+    async def choose_profile(self, profile_id: str, reason: str) -> Result:
+        found = self._catalog.get(profile_id)
+        if found is None:
+            return Refusal(
+                "no_profile",
+                "Cannot use that profile",
+                f"there is none called {profile_id!r}",
+                "See `lanrage profiles list`.",
+            )
+        refused = await self._node.tell(
+            c.NoteProfile(
+                profile=found.id, reason=reason, mtu=found.mtu, keepalive_s=found.keepalive_s
+            )
+        )
+        return refused or {"profile": found.id, "mtu": found.mtu}
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _bad_name(doing: str) -> Refusal:
+    return Refusal(
+        "bad_name",
+        f"Cannot {doing}",
+        f"a name has 1 to {partylog.NAME_MAX} printable characters and no space at its ends",
+        "Choose another.",
+    )
+
+
+def _bad_link(invalid: Invalid) -> Refusal:
+    return Refusal(
+        f"invite_{invalid.code}",
+        "Cannot join",
+        invalid.reason,
+        "Ask the host for a link again and copy it whole: `lanrage invite`.",
+    )

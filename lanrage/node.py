@@ -1,0 +1,466 @@
+"""The one loop: input -> decide -> append -> fold -> plan -> perform.
+
+Everything that happens to this node enters `_inbox` as a command. The loop takes what is there as
+one batch, decides each command on the state the one before left, appends all events in one
+transaction, and only if that committed takes the new state, answers the callers, and performs
+whatever `plan` finds to be different between what ought to be and what is.
+
+Nothing else changes the state, and nothing else performs effects on the tunnel and control. What a
+person asks for that needs signing or a server's consent is in `intents.py`; it ends up here as a
+command like everything else. Figures that change every second (round trips, bytes) are kept in
+`_live`, beside the state, and are never events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from events.base import Event, PeerId, Stored
+from events.log import Log
+from events.peer import Candidate
+from lanrage import commands as c
+from lanrage import effects as e
+from lanrage.adapters import nat_label
+from lanrage.adapters.addresses import AddressWatch, addresses
+from lanrage.control import client as control
+from lanrage.control.server import ControlServer
+from lanrage.decide import decide
+from lanrage.identity import Identity
+from lanrage.plan import plan
+from lanrage.protocols import seal
+from lanrage.refusal import Refusal
+from lanrage.tunnel import messages as m
+from lanrage.tunnel.link import TunnelLink
+from projections import lobby, mesh
+from projections.wanted import NOTHING, Wanted, wanted
+
+CONTROL_LOG = "control.sqlite"
+CONTROL_LOCK = "control.lock"
+INBOX_MAX = 4096
+BATCH_MAX = 256
+RESOLVE_TIMEOUT_S = 5.0
+LABEL_DELAY_S = 5.0  # the classic NAT test must not compete with a join
+FULL_DISK_RETRY_S = 1.0
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How this node was started."""
+
+    control: str = ""  # URL of a control server; empty: embed one
+    control_listen: str = "0.0.0.0:8667"  # of the embedded one
+    interface: str = "lanrage0"
+    state_dir: Path
+
+
+Answer = asyncio.Future[Refusal | None]
+
+
+class Node:
+    def __init__(
+        self,
+        *,
+        log: Log,
+        identity: Identity,
+        link: TunnelLink,
+        options: Options,
+        session: str,
+        state: mesh.Mesh,
+    ) -> None:
+        self.identity = identity
+        self.options = options
+        self.state_now = state
+        self.client = control.ControlClient(identity, self._on_control)
+        self._log = log
+        self._link = link
+        self._session = session
+        self._inbox: asyncio.Queue[tuple[c.Reported, Answer | None]] = asyncio.Queue(INBOX_MAX)
+        self._actual: Wanted = NOTHING
+        self._server: ControlServer | None = None
+        self._server_log: Log | None = None
+        self._live: dict[PeerId, lobby.Live] = {}
+        self._drops: dict[str, int] = {}
+        self._version = 1
+        self._news = asyncio.Condition()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._label_task: asyncio.Task[None] | None = None
+        self._watch = AddressWatch(options.interface)
+
+    # --- what the web room sees (web.port.Node) ------------------------------------------------
+
+    @property
+    def head(self) -> int:
+        return self._log.head
+
+    def status(self) -> lobby.Status:
+        return lobby.status(self.state_now, self._live)
+
+    def state(self) -> bytes:
+        return mesh.canonical(self.state_now)
+
+    async def read(self, after: int, limit: int, type_glob: str | None = None) -> Sequence[Stored]:
+        return await self._log.read(after, limit=limit, type_glob=type_glob)
+
+    def subscribe(self, after: int) -> AsyncIterator[tuple[Stored, ...]]:
+        return self._log.subscribe(after)
+
+    async def changed(self, seen: int) -> int:
+        async with self._news:
+            await self._news.wait_for(lambda: self._version != seen)
+            return self._version
+
+    # --- the loop ------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event) -> str:
+        """Until `stop` is set or the tunnel process ends. Returns the reason in words."""
+        self._spawn(self._read_tunnel())
+        self._spawn(self._read_addresses())
+        loop = self._spawn(self._loop())
+        stopping = self._spawn(stop.wait())
+        ended = self._spawn(self._link.closed())
+        done, _ = await asyncio.wait({loop, stopping, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if loop in done:
+            loop.result()  # a programming error: let it be seen
+        if stopping in done:
+            return "stopped"
+        return f"the tunnel process ended (status {ended.result()})"
+
+    async def close(self, reason: str) -> None:
+        """Say so in the log, then take everything down."""
+        await asyncio.wait_for(self.tell(c.CloseSession(reason=reason)), timeout=5)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.client.close()
+        await self._stop_serving()
+
+    def report(self, command: c.Reported) -> None:
+        """Something happened. If the inbox is full the report is counted and dropped."""
+        try:
+            self._inbox.put_nowait((command, None))
+        except asyncio.QueueFull:
+            self._drops["inbox_full"] = self._drops.get("inbox_full", 0) + 1
+
+    async def tell(self, command: c.Reported) -> Refusal | None:
+        """As `report`, but waits until its events are committed or refused."""
+        answer: Answer = asyncio.get_running_loop().create_future()
+        await self._inbox.put((command, answer))
+        return await answer
+
+    async def _loop(self) -> None:
+        while True:
+            batch = [await self._inbox.get()]
+            while len(batch) < BATCH_MAX and not self._inbox.empty():
+                batch.append(self._inbox.get_nowait())
+            await self._take(batch)
+
+    async def _take(self, batch: list[tuple[c.Reported, Answer | None]]) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        state, events, refusals = self._decide(batch, now_ms)
+        failed: Refusal | None = None
+        if events:
+            stored = await self._log.append(events, at=now_ms)
+            if isinstance(stored, tuple):
+                self.state_now = state
+            else:
+                failed = stored if isinstance(stored, Refusal) else _conflict()
+        for (_command, answer), refusal in zip(batch, refusals, strict=True):
+            if answer is not None and not answer.done():
+                answer.set_result(refusal or failed)
+        if failed is not None:
+            await self._retry_later(batch, failed)
+            return
+        await self._settle()
+        if events:
+            await self._announce_news()
+
+    def _decide(
+        self, batch: list[tuple[c.Reported, Answer | None]], now_ms: int
+    ) -> tuple[mesh.Mesh, list[Event], list[Refusal | None]]:
+        state = self.state_now
+        seq = self._log.head
+        events: list[Event] = []
+        refusals: list[Refusal | None] = []
+        for command, _answer in batch:
+            decision = decide(state, command, now_ms)
+            if isinstance(decision, Refusal):
+                refusals.append(decision)
+                continue
+            refusals.append(None)
+            for event in decision:
+                seq += 1
+                state = mesh.evolve(state, event, seq=seq, at=now_ms, session_id=self._session)
+                events.append(event)
+        return state, events, refusals
+
+    async def _retry_later(
+        self, batch: list[tuple[c.Reported, Answer | None]], failed: Refusal
+    ) -> None:
+        """The disk is full, say. Nobody was told that it happened; what the world reported stays
+        true, so it is tried again. Callers have had their refusal and are not."""
+        self._drops[failed.code] = self._drops.get(failed.code, 0) + 1
+        await asyncio.sleep(FULL_DISK_RETRY_S)
+        for command, answer in batch:
+            if answer is None:
+                self.report(command)
+
+    async def _announce_news(self) -> None:
+        async with self._news:
+            self._version += 1
+            self._news.notify_all()
+
+    def _spawn(self, work: Any) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # --- effects -------------------------------------------------------------------------------
+
+    async def _settle(self) -> None:
+        target = wanted(self.state_now)
+        for effect in plan(target, self._actual):
+            refused = await self._perform(effect)
+            if refused is not None:
+                target = msgspec.structs.replace(target, serve=False)
+                self.report(
+                    c.NoteControl(
+                        party=self.state_now.party, url="", connected=False, reason=refused.why
+                    )
+                )
+        self._actual = target
+
+    async def _perform(self, effect: e.Effect) -> Refusal | None:
+        match effect:
+            case e.RunControl(serve=True):
+                return await self.serve_control()
+            case e.RunControl(serve=False):
+                await self._stop_serving()
+            case e.FollowControl(party=party, urls=urls):
+                self.client.want(control.Target(party, urls, self.state_now.chain))
+            case e.LeaveControl():
+                self.client.want(None)
+                self._live.clear()
+            case e.Announce(peer=who):
+                self._announce(who)
+            case e.UseServers(urls=urls):
+                self.use_servers(urls)
+            case _:
+                self._link.send(effect)
+        return None
+
+    async def serve_control(self) -> Refusal | None:
+        """Serve the rendezvous from this node, if it does not already."""
+        if self._server is not None:
+            return None
+        log = await Log.open(
+            self.options.state_dir / CONTROL_LOG, session=self._session, lock=CONTROL_LOCK
+        )
+        if isinstance(log, Refusal):
+            return log
+        host, _, port = self.options.control_listen.rpartition(":")
+        # Guests may join parties here, but only this device may found one.
+        server = await ControlServer.start(
+            host.strip("[]"), int(port), log, creators=frozenset({self.identity.peer})
+        )
+        if isinstance(server, Refusal):
+            await log.close()
+            return server
+        self._server, self._server_log = server, log
+        return None
+
+    async def _stop_serving(self) -> None:
+        if self._server is None or self._server_log is None:
+            return
+        await self._server.close()
+        await self._server_log.close()
+        self._server = self._server_log = None
+
+    @property
+    def control_port(self) -> int:
+        assert self._server is not None
+        return self._server.port
+
+    def _announce(self, who: PeerId) -> None:
+        """Our candidates, for the eyes of one member."""
+        state = self.state_now
+        member = state.chain.members.get(who)
+        if member is None:
+            return
+        signal = seal.Signal(
+            generation=state.nat.generation,
+            candidates=tuple((each.kind, each.address) for each in state.nat.candidates),
+        )
+        sealed = seal.seal(
+            signal,
+            signer=self.identity.signer,
+            private_key=self.identity.wireguard,
+            party=state.party,
+            to=who,
+            to_public=member.wireguard,
+            nonce=secrets.token_bytes(12),
+        )
+        self.client.signal(who, sealed)
+
+    def use_servers(self, urls: tuple[str, ...]) -> None:
+        """Have the tunnel's own socket ask these servers where it is seen from."""
+        self._spawn(self._use_servers(urls))
+
+    async def _use_servers(self, urls: tuple[str, ...]) -> None:
+        found: list[str] = []
+        for url in urls:
+            found.extend(await _resolve(url))
+        self._link.send(e.PutServers(servers=tuple(dict.fromkeys(found))))
+
+    # --- inputs --------------------------------------------------------------------------------
+
+    async def _read_addresses(self) -> None:
+        """Our own addresses, now and whenever the kernel says that they changed."""
+        self._note_addresses()
+        async for _ in self._watch:
+            self._note_addresses()
+
+    def _note_addresses(self) -> None:
+        port = self.state_now.tunnel.port
+        found = tuple(_endpoint(each, port) for each in addresses(self.options.interface))
+        self.report(c.NoteAddresses(addresses=found))
+
+    async def _read_tunnel(self) -> None:
+        async for notice in self._link:
+            if isinstance(notice, m.Counters):
+                await self._on_counters(notice)
+                continue
+            command = _reported(notice)
+            if command is not None:
+                await self._inbox.put((command, None))
+            if isinstance(notice, m.Mapped):
+                self._label(notice.server)
+
+    async def _on_counters(self, counters: m.Counters) -> None:
+        self._live = {
+            each.peer: lobby.Live(
+                rtt_us=each.rtt_us,
+                loss_permille=each.loss_permille,
+                rx_bytes=each.rx_bytes,
+                tx_bytes=each.tx_bytes,
+            )
+            for each in counters.peers
+        }
+        self._drops.update(counters.drops)
+        await self._announce_news()
+
+    def _label(self, server: str) -> None:
+        """The classic NAT label, once a session: for diagnosis, off the hot path."""
+        if self._label_task is None:
+            self._label_task = self._spawn(self._find_label(server))
+
+    async def _find_label(self, server: str) -> None:
+        await asyncio.sleep(LABEL_DELAY_S)
+        host, _, port = server.rpartition(":")
+        found = await nat_label.label(host.strip("[]"), int(port))
+        if found:
+            self.report(c.NoteLabel(label=found, server=server))
+
+    def _on_control(self, notice: control.ControlNotice) -> None:
+        party = self.state_now.party
+        match notice:
+            case control.Connected(url=url):
+                self.report(c.NoteControl(party=party, url=url, connected=True))
+            case control.Disconnected(url=url, reason=reason):
+                self.report(c.NoteControl(party=party, url=url, connected=False, reason=reason))
+            case control.Records(party=of, after=after, records=records):
+                self.report(c.AcceptRecords(party=of, after=after, records=records))
+            case control.Diverged(reason=reason):
+                self.report(c.NoteDiverged(party=party, reason=reason))
+            case control.Presence(party=of, online=online):
+                self.report(c.NotePresence(party=of, online=online))
+            case control.SignalArrived(sender=sender, sealed=sealed):
+                self._on_signal(sender, sealed)
+
+    def _on_signal(self, sender: PeerId, sealed: bytes) -> None:
+        state = self.state_now
+        member = state.chain.members.get(sender)
+        if member is None:
+            self._drops["signal_stranger"] = self._drops.get("signal_stranger", 0) + 1
+            return
+        opened = seal.open_signal(
+            sealed,
+            private_key=self.identity.wireguard,
+            party=state.party,
+            sender=sender,
+            sender_public=member.wireguard,
+            to=self.identity.peer,
+        )
+        if not isinstance(opened, seal.Signal):
+            self._drops["signal_invalid"] = self._drops.get("signal_invalid", 0) + 1
+            return
+        listed = tuple(Candidate(kind, address) for kind, address in opened.candidates)
+        self.report(c.NoteCandidates(peer=sender, generation=opened.generation, candidates=listed))
+
+
+def _conflict() -> Refusal:
+    return Refusal(
+        "conflict", "Cannot store", "another writer changed the log", "Restart `lanrage up`."
+    )
+
+
+def _endpoint(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+async def _resolve(url: str) -> list[str]:
+    """The numeric `ip:port` of a control URL; empty if its name cannot be resolved now."""
+    parts = urlsplit(url if "://" in url else f"ws://{url}")
+    if parts.hostname is None:
+        return []
+    port = parts.port or (443 if parts.scheme in ("wss", "https") else 80)
+    try:
+        ipaddress.ip_address(parts.hostname)
+        return [_endpoint(parts.hostname, port)]
+    except ValueError:
+        pass
+    resolving = asyncio.get_running_loop().getaddrinfo(parts.hostname, port, type=2)
+    try:
+        rows = await asyncio.wait_for(resolving, RESOLVE_TIMEOUT_S)
+    except (OSError, TimeoutError):
+        return []
+    return [_endpoint(str(row[4][0]), port) for row in rows]
+
+
+def _reported(notice: m.AnyNotice) -> c.Reported | None:
+    """A notice of the tunnel process in the words of the rules."""
+    match notice:
+        case m.Started(interface=interface, port=port):
+            return c.NoteTunnel(interface=interface, port=port, backend="userspace")
+        case m.Failed(refusal=refusal):
+            return c.NoteTunnelStopped(reason=str(refusal))
+        case m.Configured(address=address, address6=address6, mtu=mtu):
+            return c.NoteConfigured(address=address, address6=address6, mtu=mtu)
+        case m.Mapped(server=server, address=address, rtt_us=rtt_us):
+            return c.NoteMapping(server=server, mapped=address, rtt_ms=rtt_us // 1000)
+        case m.Unmapped(server=server, reason=reason):
+            return c.NoteMapping(server=server, reason=reason)
+        case m.Probing(peer=who, addresses=tried):
+            return c.NoteProbing(peer=who, addresses=tried)
+        case m.Opened(peer=who, path=path, took_ms=took_ms):
+            return c.NotePath(peer=who, new=path, took_ms=took_ms)
+        case m.Switched(peer=who, old=old, new=new, reason=reason):
+            return c.NotePath(peer=who, old=old, new=new, reason=reason)
+        case m.Lost(peer=who, old=old, reason=reason):
+            return c.NotePath(peer=who, old=old, reason=reason)
+        case m.Unreachable(peer=who, tried=tried, after_ms=after_ms, reason=reason):
+            return c.NoteUnreachable(peer=who, tried=tried, after_ms=after_ms, reason=reason)
+        case m.Established(peer=who, took_ms=took_ms):
+            return c.NoteSession(peer=who, established=True, took_ms=took_ms)
+        case m.Expired(peer=who, reason=reason):
+            return c.NoteSession(peer=who, established=False, reason=reason)
+        case m.Counters():
+            return None

@@ -1,0 +1,103 @@
+"""Where a node keeps its things, and whose they are.
+
+    events.sqlite    the log                     identity.json   this device's keys (0600)
+    control.sqlite   of the embedded control     api.json        where the running node's API is,
+    profiles/        the player's own profiles                   and its token (0600)
+
+With sudo the folder is the invoking user's own, so that `lanrage status` without sudo finds the
+same one, and nothing in it ends up belonging to root.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+
+import msgspec
+
+from lanrage.refusal import Refusal
+
+EVENTS = "events.sqlite"
+API = "api.json"
+PROFILES = "profiles"
+
+
+class Owner(msgspec.Struct, frozen=True):
+    uid: int
+    gid: int
+    home: Path
+
+
+class ApiFile(msgspec.Struct, frozen=True):
+    """`api.json`: exists while the node runs."""
+
+    api: str  # "http://127.0.0.1:8666"
+    token: str
+
+
+def owner() -> Owner:
+    """Who started this: with sudo the person behind it, otherwise the present user."""
+    uid = int(os.environ.get("SUDO_UID", "")) if _is_sudo() else os.getuid()
+    gid = int(os.environ.get("SUDO_GID", "")) if _is_sudo() else os.getgid()
+    try:
+        home = Path(pwd.getpwuid(uid).pw_dir)
+    except KeyError:
+        home = Path(os.environ.get("HOME", "/"))
+    return Owner(uid, gid, home)
+
+
+def _is_sudo() -> bool:
+    return (
+        os.getuid() == 0
+        and os.environ.get("SUDO_UID", "").isdecimal()
+        and os.environ.get("SUDO_GID", "").isdecimal()
+    )
+
+
+def locate(chosen: str | None) -> Path:
+    """`--state`, else LANRAGE_STATE, else the owner's usual place for state."""
+    if chosen or (chosen := os.environ.get("LANRAGE_STATE")):
+        return Path(chosen).expanduser().absolute()
+    base = os.environ.get("XDG_STATE_HOME") if not _is_sudo() else None
+    return (Path(base) if base else owner().home / ".local" / "state") / "lanrage"
+
+
+def make(path: Path, who: Owner) -> Refusal | None:
+    """The folder, private to its owner. Folders made on the way belong to the owner too."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    try:
+        for each in reversed(missing):
+            each.mkdir(mode=0o700)
+            if os.getuid() == 0:
+                os.chown(each, who.uid, who.gid)
+    except OSError as error:
+        return _unusable(path, error.strerror or str(error))
+    if not path.is_dir():
+        return _unusable(path, "it is not a folder")
+    return None
+
+
+def _unusable(path: Path, why: str) -> Refusal:
+    return Refusal(
+        "state_unusable",
+        f"Cannot use the state directory {path}",
+        why,
+        "Choose another with --state DIR.",
+    )
+
+
+def write_api(path: Path, api: ApiFile) -> None:
+    """Atomically, readable by the owner alone."""
+    draft = path / f".{API}.new"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(msgspec.json.encode(api))
+    draft.replace(path / API)
+
+
+def read_api(path: Path) -> ApiFile | None:
+    try:
+        return msgspec.json.decode((path / API).read_bytes(), type=ApiFile)
+    except (OSError, msgspec.MsgspecError):
+        return None
