@@ -28,7 +28,9 @@ IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_TUN_EXCL = 0x0002, 0x1000, 0x4000, 0x8000
 TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6 = 0x01, 0x02, 0x04
 TUN_F_USO = 0x20 | 0x40  # USO4 and USO6: Linux 6.2 and later, only as a pair
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")  # a subset of what the kernel allows
-MTU_MIN, MTU_MAX = 1280, 9000
+# A super-frame of at most this gives 45 packets, which fit one send of UDP_SEGMENT; the kernel's
+# 64 KiB would give 47 and a second send for two of them.
+GSO_MAX_BYTES = 45 * 1368 + 52
 # Chatter nobody on this link would answer: link-local addresses, router solicitations, DAD.
 QUIET = {"addr_gen_mode": 1, "accept_ra": 0, "autoconf": 0, "accept_dad": 0, "dad_transmits": 0}
 
@@ -87,7 +89,7 @@ class Interface:
             (_SYSCTL / self.name / key).write_text(str(value))
 
 
-def create(name: str, *, gso_max_bytes: int = 0) -> Interface | Refusal:
+def create(name: str) -> Interface | Refusal:
     """A new TAP device, down and without an address."""
     what = f"Cannot create the interface {name}"
     if not NAME.fullmatch(name):
@@ -108,7 +110,7 @@ def create(name: str, *, gso_max_bytes: int = 0) -> Interface | Refusal:
     joins_udp = _offload(fd)
     interface = Interface(fd, name, _hardware_address(name), joins_udp=joins_udp)
     interface.quieten()
-    netlink.set_link(interface.index, up=False, gso_max_bytes=gso_max_bytes)
+    netlink.set_link(interface.index, up=False, gso_max_bytes=GSO_MAX_BYTES)
     return interface
 
 

@@ -1,0 +1,189 @@
+"""Packets: TAP -> split -> seal -> UDP, and UDP -> open -> join -> TAP. In batches, end to end.
+
+What costs in Python is not bytes but calls, so everything here moves lists. A super-frame is
+sealed and sent as soon as it is read: the other end then works on it while we read the next.
+Small frames are collected for as long as more keep coming at once.
+
+Whether a second read is worth its system call is guessed from the pace: frames that came less
+than `EAGER_NS` apart probably have company; at the pace of a game nothing would be found, and
+finding nothing costs an exception as well.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from lanrage.protocols.wireguard.engine import Address, Engine, Peer
+from lanrage.tunnel.interface import Interface
+from lanrage.tunnel.loop import Loop, now_ns
+from lanrage.tunnel.offload import FRAME_MAX, IP_AT, IPV4, IPV6, Joiner, split
+from lanrage.tunnel.udp import UdpPort
+
+EAGER_NS = 150_000
+READS_MAX = 16  # of one descriptor in a row, so that the other direction gets its turn
+COLLECTED_MAX = 45  # small packets sealed together
+SMALL = 2048  # a frame or datagram batch up to this size says nothing about a burst
+WIREGUARD = frozenset(bytes((kind, 0, 0, 0)) for kind in (1, 2, 3, 4))
+SHORT = 512  # probes and STUN are shorter; longer datagrams are WireGuard's or nobody's
+
+
+class Others(Protocol):
+    """Who shares the UDP port with WireGuard: probes and STUN, told apart by their shape."""
+
+    def is_ours(self, datagram: bytes) -> bool: ...
+
+    def receive(self, datagram: bytes, source: Address, now_ns: int) -> None: ...
+
+
+class DataPlane:
+    """`settle` runs after everything that may have left something to send or to report;
+    `note_data` once for every batch of a peer's packets, either way."""
+
+    def __init__(
+        self,
+        interface: Interface,
+        port: UdpPort,
+        engine: Engine,
+        *,
+        settle: Callable[[int], None],
+        note_data: Callable[[Peer, int], None] | None = None,
+        others: Others | None = None,
+    ) -> None:
+        self.drops: dict[str, int] = {}
+        self._tap = interface.fd
+        self._port = port
+        self._engine = engine
+        self._joiner = Joiner(interface.mac, udp=interface.joins_udp)
+        self._settle = settle
+        self._note_data = note_data
+        self._others = others
+        self._tap_read_ns = 0
+        self._udp_read_ns = 0
+
+    def watch(self, loop: Loop) -> None:
+        loop.add(self._tap, self.on_tap)
+        for receiver in self._port.sockets:
+            loop.add(receiver.fileno(), partial(self.on_udp, receiver))
+
+    def on_tap(self) -> None:
+        """Frames from this computer: to their peers."""
+        now = now_ns()
+        eager = now - self._tap_read_ns < EAGER_NS
+        self._tap_read_ns = now
+        collected: list[bytes] = []
+        to: Peer | None = None
+        for _ in range(READS_MAX):
+            try:
+                frame = os.read(self._tap, FRAME_MAX)
+            except OSError as failure:
+                if failure.errno != errno.EAGAIN:
+                    self._drop(f"interface: {_name(failure)}")
+                break
+            packets, peer = self._sort(frame)
+            if peer is not to or len(collected) >= COLLECTED_MAX:
+                if to is not None and collected:
+                    self._send(to, collected, now)
+                collected, to = packets, peer
+            else:
+                collected += packets
+            if len(packets) > 1 and to is not None:
+                self._send(to, collected, now)
+                collected = []
+            elif not eager and len(frame) <= SMALL:
+                break
+        if to is not None and collected:
+            self._send(to, collected, now)
+        self._settle(now)
+
+    def on_udp(self, receiver: socket.socket) -> None:
+        """Datagrams from outside: WireGuard's to this computer, probes and STUN to their core."""
+        now = now_ns()
+        eager = now - self._udp_read_ns < EAGER_NS
+        self._udp_read_ns = now
+        for _ in range(READS_MAX):
+            received = self._port.receive(receiver)
+            if received is None:
+                break
+            data, size, source = received
+            if len(data) <= size:
+                datagrams = [data]
+            else:
+                datagrams = [data[at : at + size] for at in range(0, len(data), size)]
+            if size <= SHORT:
+                datagrams = self._demultiplex(datagrams, source, now)
+            self._receive(datagrams, source, now)
+            if not eager and len(data) <= SMALL:
+                break
+        self._settle(now)
+
+    def _sort(self, frame: bytes) -> tuple[list[bytes], Peer | None]:
+        """The packets of a frame and whose they are; nothing, and counted, if nobody's."""
+        if len(frame) < IP_AT + 20:
+            self._drop("frame too short")
+            return [], None
+        if frame[10] & 1:  # the Ethernet group bit; LAN discovery is not fanned out yet
+            self._drop("broadcast" if frame[10] == 0xFF else "multicast")
+            return [], None
+        kind = frame[22:24]
+        if kind == IPV4:
+            destination = frame[IP_AT + 16 : IP_AT + 20]
+        elif kind == IPV6:
+            destination = frame[IP_AT + 24 : IP_AT + 40]
+        else:
+            self._drop("not IP")
+            return [], None
+        peer = self._engine.route(destination)
+        if peer is None:
+            self._drop("no member has this address")
+            return [], None
+        return split(frame), peer
+
+    def _send(self, peer: Peer, packets: Sequence[bytes], now: int) -> None:
+        datagrams = self._engine.seal(peer, packets, now)
+        if datagrams and peer.endpoint is not None:
+            self._port.send(peer.endpoint, datagrams)
+        if self._note_data is not None:
+            self._note_data(peer, now)
+
+    def _demultiplex(self, datagrams: list[bytes], source: Address, now: int) -> list[bytes]:
+        """WireGuard's datagrams; the others are dealt with, or dropped and counted."""
+        wireguard: list[bytes] = []
+        for datagram in datagrams:
+            if datagram[:4] in WIREGUARD:
+                wireguard.append(datagram)
+            elif self._others is not None and self._others.is_ours(datagram):
+                self._others.receive(datagram, source, now)
+            else:
+                self._drop("unknown datagram")
+        return wireguard
+
+    def _receive(self, datagrams: list[bytes], source: Address, now: int) -> None:
+        if not datagrams:
+            return
+        for peer, packets in self._engine.receive(datagrams, source, now):
+            if self._note_data is not None:
+                self._note_data(peer, now)
+            for parts in self._joiner.join(packets):
+                try:
+                    os.writev(self._tap, parts)
+                except OSError as failure:  # EIO: the interface is down
+                    self._drop(f"interface: {_name(failure)}", len(parts) - 1)
+
+    def _drop(self, reason: str, count: int = 1) -> None:
+        self.drops[reason] = self.drops.get(reason, 0) + count
+
+
+def new_engine(private_key: bytes, *, roaming: bool) -> Engine:
+    """An engine on this computer's clocks and randomness."""
+    offset = time.time_ns() - now_ns()
+    return Engine(private_key, random=os.urandom, wall_offset_ns=offset, roaming=roaming)
+
+
+def _name(failure: OSError) -> str:
+    return errno.errorcode.get(failure.errno or 0, "unknown")
