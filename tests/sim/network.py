@@ -210,6 +210,8 @@ class Member:
         self.mapped: dict[str, str] = {}
         self.others: list[Member] = []
         self.notices: list[tuple[int, PathNotice]] = []
+        self.generation = 0
+        self.heard: dict[str, int] = {}
         self.wakes = 0
         self.sent = 0
         self.start()
@@ -235,11 +237,18 @@ class Member:
     def tell(self) -> None:
         """Candidates travel to the others through control."""
         candidates = self.candidates
+        self.generation += 1
         for other in self.others:
             delay_ns = int(self.network.random.uniform(20, 60) * MS)
-            self.network.at(self.network.now_ns + delay_ns, partial(other.hear, self, candidates))
+            self.network.at(
+                self.network.now_ns + delay_ns,
+                partial(other.hear, self, candidates, self.generation),
+            )
 
-    def hear(self, other: Member, candidates: tuple[Candidate, ...]) -> None:
+    def hear(self, other: Member, candidates: tuple[Candidate, ...], generation: int) -> None:
+        if generation < self.heard.get(other.name, 0):
+            return
+        self.heard[other.name] = generation
         self.paths.put_candidates(other.name, candidates, self.network.now_ns)
         self.flush()
 
