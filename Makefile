@@ -15,9 +15,8 @@ ARGS ?=
 PIP := $(PY) -m pip --disable-pip-version-check --no-input
 
 # command=package, so that only what is missing is installed
-RUNS := ip=iproute2
-LAB := $(RUNS) nft=nftables ping=iputils-ping
-PEERS := $(LAB) wireguard-go=wireguard-go wg=wireguard-tools iperf3=iperf3
+LAB := ip=iproute2 nft=nftables
+PEERS := $(LAB) ping=iputils-ping wireguard-go=wireguard-go wg=wireguard-tools iperf3=iperf3
 BROWSER := chromium=chromium
 
 help:
@@ -30,7 +29,6 @@ help:
 	@echo 'make clean   remove everything that make made'
 
 up: root page
-	@.ci/need $(RUNS)
 	@exec .venv/bin/lanrage up $(ARGS)
 
 demo: root page
