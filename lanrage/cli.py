@@ -7,14 +7,13 @@ Modules are imported where they are used: `lanrage join` must not wait for a web
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -23,6 +22,7 @@ from lanrage.refusal import Refusal
 if TYPE_CHECKING:
     from events.base import Stored
 
+T = TypeVar("T")
 Outcome = Refusal | int | None
 READ_ROWS = 1_000
 
@@ -169,6 +169,12 @@ def _duration(text: str) -> int:
     return int(number) * units[unit]
 
 
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    import asyncio
+
+    return asyncio.run(work)
+
+
 # --- the node -----------------------------------------------------------------------------------
 
 
@@ -191,7 +197,7 @@ def _up(args: argparse.Namespace) -> Outcome:
         interface=args.interface,
         json=args.json,
     )
-    return asyncio.run(up(settings))
+    return _run(up(settings))
 
 
 def _ask(args: argparse.Namespace, method: str, path: str, body: Any = None) -> Any | Refusal:
@@ -359,7 +365,7 @@ def _stored_events(args: argparse.Namespace, show: Callable[[Iterable[Stored]], 
         await log.close()
         return None
 
-    return asyncio.run(read())
+    return _run(read())
 
 
 def _shower(as_json: bool) -> Callable[[Iterable[Stored]], None]:
@@ -413,9 +419,9 @@ def _read_all(source: Path) -> list[Stored] | Refusal:
     from lanrage.state_dir import EVENTS
 
     if source.is_dir():
-        return asyncio.run(_read_log(source / EVENTS))
+        return _run(_read_log(source / EVENTS))
     if source.suffix == ".sqlite":
-        return asyncio.run(_read_log(source))
+        return _run(_read_log(source))
     return read_jsonl(source)
 
 
@@ -491,7 +497,7 @@ def _sessions(args: argparse.Namespace) -> Outcome:
             print(f"{each.id:<26} {began}  events {each.first} to {each.last}")
         return None
 
-    return asyncio.run(read())
+    return _run(read())
 
 
 # --- servers, lab -------------------------------------------------------------------------------
@@ -500,7 +506,7 @@ def _sessions(args: argparse.Namespace) -> Outcome:
 def _control(args: argparse.Namespace) -> Outcome:
     from lanrage.control.server import run
 
-    return asyncio.run(run(args.listen, _state(args), json=args.json))
+    return _run(run(args.listen, _state(args), json=args.json))
 
 
 def _tunnel(args: argparse.Namespace) -> Outcome:
