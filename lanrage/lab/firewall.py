@@ -9,6 +9,9 @@ entry that owns the tuple, and the mapping made later gets another port: so `inp
 new. And `masquerade random` alone is what makes a symmetric NAT: with it the kernel does not look
 for an existing mapping of the same source.
 
+The remapped kind takes its ports from above Linux's ephemeral range (to 60999), since a port that
+already is in the range would be kept.
+
 The cone kinds learn (public port -> computer) from what leaves; with two computers sending from
 one port number the later one owns it, so let each use a port of its own.
 """
@@ -67,7 +70,7 @@ _PLAIN = {"pre": "", "post": "masquerade", "learn": "", "block": "", "accept": "
 _CHANGES: dict[Kind, dict[str, str]] = {
     "port-restricted": {},
     "remapped": {
-        "post": 'meta l4proto udp masquerade to :40000-49999\n    oifname "wan" masquerade'
+        "post": 'meta l4proto udp masquerade to :61000-64999\n    oifname "wan" masquerade'
     },
     "address-restricted": {
         "pre": _FORWARD_CONE,

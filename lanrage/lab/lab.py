@@ -88,7 +88,7 @@ class Computer:
         """An IPv4 socket of this process in that computer's network; closed with the lab, since
         an open one would keep the namespace."""
         made = namespaces.inside(self.namespace, lambda: socket.socket(socket.AF_INET, kind))
-        self._sockets.append(made)
+        self._sockets = [each for each in self._sockets if each.fileno() >= 0] + [made]
         return made
 
     def log_file(self, log: str) -> Path:
@@ -268,7 +268,7 @@ class Lab:
         return topology.lan_of(self.topology, home).prefixlen
 
     def _namespace(self, node: str) -> str:
-        return f"lr{self.id}-{node}"
+        return namespaces.name_of(self.id, node)
 
     def _port_of(self, node: str) -> int:
         return [leg.node for leg in self._legs].index(node)

@@ -15,12 +15,12 @@ import contextlib
 import ctypes
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
-import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,7 +32,8 @@ NAMESPACES = Path("/run/netns")  # where iproute2 keeps names
 LABS = Path("/run/lanrage-lab")
 CLONE_NEWNET = 0x40000000
 TOOL_S_MAX = 20.0
-KILL_S_MAX = 5.0
+KILL_S_MAX = 5.0  # for one process
+KILL_ROUNDS_MAX = 10
 _NAME = re.compile(r"lr(\d+-\d+)-[a-z0-9-]+")
 _PACKAGES = {"ip": "iproute2", "nft": "nftables"}
 
@@ -98,22 +99,13 @@ def exec_argv(name: str, argv: Sequence[str]) -> list[str]:
 
 def inside(name: str, work: Callable[[], T]) -> T:
     """`work()`, run in a thread that has entered the namespace. Raises what it raises."""
-    results: list[T] = []
-    failures: list[BaseException] = []
 
-    def body() -> None:
-        try:
-            _enter(name)
-            results.append(work())
-        except BaseException as failure:
-            failures.append(failure)
+    def body() -> T:
+        _enter(name)
+        return work()
 
-    thread = threading.Thread(target=body, name=f"inside {name}")
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
-    return results[0]
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(body).result()
 
 
 def _enter(name: str) -> None:
@@ -155,18 +147,25 @@ def processes_in(names: Iterable[str]) -> list[int]:
     return found
 
 
+def _kill(pids: Iterable[int]) -> None:
+    """SIGKILL, and wait until they are gone."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            handle = os.pidfd_open(pid)
+            try:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+                select.select([handle], [], [], KILL_S_MAX)
+            finally:
+                os.close(handle)
+
+
 def destroy(names: Sequence[str]) -> None:
     """Kill what runs in these namespaces and remove them. Those already gone are no error."""
-    deadline_s = time.monotonic() + KILL_S_MAX
-    while pids := processes_in(names):
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
-        if time.monotonic() > deadline_s:
+    for _ in range(KILL_ROUNDS_MAX):  # again, for what was being started meanwhile
+        pids = processes_in(names)
+        if not pids:
             break
-        time.sleep(0.01)
+        _kill(pids)
     for name in names:
         if (NAMESPACES / name).exists():
             with contextlib.suppress(ToolFailed):  # two sweeps may meet
@@ -182,11 +181,15 @@ def started_at(pid: int) -> str | None:
     return stat.rpartition(")")[2].split()[19]
 
 
+def name_of(lab: str, node: str) -> str:
+    return f"lr{lab}-{node}"
+
+
 def of_lab(lab: str) -> list[str]:
     """The existing namespaces of the lab `<pid>-<n>`."""
     if not NAMESPACES.is_dir():
         return []
-    return sorted(name for name in os.listdir(NAMESPACES) if name.startswith(f"lr{lab}-"))
+    return sorted(name for name in os.listdir(NAMESPACES) if name.startswith(name_of(lab, "")))
 
 
 def labs() -> list[str]:

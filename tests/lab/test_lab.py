@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -235,7 +235,7 @@ def test_loss_and_blackholes_can_be_switched_while_it_runs(far: Lab) -> None:
         far.cut("home1")
         lost_before = far.counters("home1")[0].lost
         assert ping(alice, control, "--count", "2", "--wait-ms", "200").received == 0
-        assert far.counters("home1")[0].lost - lost_before == 2
+        assert far.counters("home1")[0].lost - lost_before >= 2
     finally:
         far.mend("home1")
     assert ping(alice, control, "--count", "2", "--until-answer").received == 1
@@ -297,10 +297,12 @@ def hold_a_lab() -> tuple[subprocess.Popen[str], str, list[int]]:
 def assert_gone(lab: str, pids: list[int]) -> None:
     assert namespaces.of_lab(lab) == []
     assert not (namespaces.LABS / lab).exists()
-    deadline_s = time.monotonic() + 5.0
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
-        assert time.monotonic() < deadline_s, f"{pids} still run"
-        time.sleep(0.01)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            handle = os.pidfd_open(pid)
+            ended, _, _ = select.select([handle], [], [], 5.0)
+            os.close(handle)
+            assert ended, f"{pid} still runs"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
