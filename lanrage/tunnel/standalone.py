@@ -141,10 +141,13 @@ def _configure(tap: Interface, config: wgquick.Config) -> Refusal | None:
     refusal = tap.configure(addresses, config.mtu)
     if refusal is not None or not config.routes:
         return refusal
-    on_link = {address.network for address in addresses}
     networks = [ipaddress.ip_network(text) for peer in config.peers for text in peer.allowed]
+    on_link = [address.network for address in addresses if address.network.prefixlen]
     for network in dict.fromkeys(networks):
-        if network in on_link:
+        if any(
+            network.network_address in link and network.prefixlen >= link.prefixlen
+            for link in on_link
+        ):
             continue
         refusal = _route(tap, network)
         if refusal is not None:

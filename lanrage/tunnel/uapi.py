@@ -140,9 +140,9 @@ class Uapi:
             why = f"another program answers at {self._path}"
             return Refusal("uapi_taken", what, why, "Choose another name with --interface.")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        old_mask = os.umask(0o177)
+        old_mask = os.umask(0o077)
         try:
-            FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
+            FOLDER.mkdir(parents=True, exist_ok=True)
             self._path.unlink(missing_ok=True)  # left by one that was killed
             listener.bind(str(self._path))
             listener.listen(CLIENTS_MAX)
@@ -158,7 +158,8 @@ class Uapi:
     def close(self) -> None:
         if self._listener is not None:
             self._listener.close()
-            self._path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._path.unlink()
 
     def _accept(self) -> None:
         assert self._listener is not None
