@@ -30,7 +30,7 @@ from events.peer import Candidate
 from lanrage import commands as c
 from lanrage import effects as e
 from lanrage.adapters import nat_label
-from lanrage.adapters.addresses import AddressWatch, addresses
+from lanrage.adapters.addresses import AddressWatch
 from lanrage.control import client as control
 from lanrage.control.server import ControlServer
 from lanrage.decide import decide
@@ -39,7 +39,7 @@ from lanrage.plan import plan
 from lanrage.protocols import seal
 from lanrage.refusal import Refusal
 from lanrage.tunnel import messages as m
-from lanrage.tunnel.link import TunnelLink
+from lanrage.tunnel.link import Link
 from projections import lobby, mesh
 from projections.wanted import NOTHING, Wanted, wanted
 
@@ -58,6 +58,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     control: str = ""  # URL of a control server; empty: embed one
     control_listen: str = "0.0.0.0:8667"  # of the embedded one
     interface: str = "lanrage0"
+    port: int  # of the tunnel's UDP socket
     state_dir: Path
 
 
@@ -70,7 +71,7 @@ class Node:
         *,
         log: Log,
         identity: Identity,
-        link: TunnelLink,
+        link: Link,
         options: Options,
         session: str,
         state: mesh.Mesh,
@@ -121,11 +122,9 @@ class Node:
 
     async def run(self, stop: asyncio.Event) -> str:
         """Until `stop` is set or the tunnel process ends. Returns the reason in words."""
-        self._spawn(self._read_tunnel())
-        self._spawn(self._read_addresses())
         loop = self._spawn(self._loop())
         stopping = self._spawn(stop.wait())
-        ended = self._spawn(self._link.closed())
+        ended = self._link.closed
         done, _ = await asyncio.wait({loop, stopping, ended}, return_when=asyncio.FIRST_COMPLETED)
         if loop in done:
             loop.result()  # a programming error: let it be seen
@@ -133,9 +132,15 @@ class Node:
             return "stopped"
         return f"the tunnel process ended (status {ended.result()})"
 
+    def listen(self) -> None:
+        """Begin to hear the tunnel and the kernel: after the session's first events are stored."""
+        self._spawn(self._read_tunnel())
+        self._spawn(self._read_addresses())
+
     async def close(self, reason: str) -> None:
         """Say so in the log, then take everything down."""
         await asyncio.wait_for(self.tell(c.CloseSession(reason=reason)), timeout=5)
+        self._watch.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -240,10 +245,8 @@ class Node:
 
     async def _perform(self, effect: e.Effect) -> Refusal | None:
         match effect:
-            case e.RunControl(serve=True):
-                return await self.serve_control()
-            case e.RunControl(serve=False):
-                await self._stop_serving()
+            case e.RunControl(serve=serve):
+                return await (self.serve_control() if serve else self._stop_serving())
             case e.FollowControl(party=party, urls=urls):
                 self.client.want(control.Target(party, urls, self.state_now.chain))
             case e.LeaveControl():
@@ -323,18 +326,13 @@ class Node:
     # --- inputs --------------------------------------------------------------------------------
 
     async def _read_addresses(self) -> None:
-        """Our own addresses, now and whenever the kernel says that they changed."""
-        self._note_addresses()
-        async for _ in self._watch:
-            self._note_addresses()
-
-    def _note_addresses(self) -> None:
-        port = self.state_now.tunnel.port
-        found = tuple(_endpoint(each, port) for each in addresses(self.options.interface))
-        self.report(c.NoteAddresses(addresses=found))
+        """Where this computer is, now and whenever the kernel says that they changed."""
+        port = self.options.port
+        async for found in self._watch:
+            self.report(c.NoteAddresses(addresses=tuple(_endpoint(each, port) for each in found)))
 
     async def _read_tunnel(self) -> None:
-        async for notice in self._link:
+        async for notice in self._link.notices():
             if isinstance(notice, m.Counters):
                 await self._on_counters(notice)
                 continue

@@ -31,8 +31,8 @@ from lanrage import identity, state_dir
 from lanrage.intents import Intents
 from lanrage.node import Node, Options
 from lanrage.refusal import Refusal
+from lanrage.tunnel import link as tunnel
 from lanrage.tunnel import messages as m
-from lanrage.tunnel.link import TunnelLink
 from lanrage.tunnel.privileges import drop_all
 from profiles import catalog
 from projections import lobby, mesh
@@ -91,14 +91,15 @@ async def up(settings: Settings) -> Refusal | None:
         return refused
     async with contextlib.AsyncExitStack() as stack:
         stop = _stop_on_signals()
-        link = await TunnelLink.spawn()
+        _wait_for_children_without_a_thread()
+        link = await tunnel.start()
         stack.push_async_callback(link.stop)
         drop_all(who.uid, who.gid)
         return await _run(settings, link, stack, stop)
 
 
 async def _run(
-    settings: Settings, link: TunnelLink, stack: contextlib.AsyncExitStack, stop: asyncio.Event
+    settings: Settings, link: tunnel.Link, stack: contextlib.AsyncExitStack, stop: asyncio.Event
 ) -> Refusal | None:
     session = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
     log = await Log.open(settings.state / state_dir.EVENTS, session=session)
@@ -123,6 +124,7 @@ async def _run(
             control=settings.control,
             control_listen=settings.control_listen,
             interface=settings.interface,
+            port=started.port,
             state_dir=settings.state,
         ),
         session=session,
@@ -144,6 +146,7 @@ async def _serve(
     if refused is not None:
         running.cancel()
         return refused
+    node.listen()
     await intents.choose_profile(node.state_now.profile.id, "started")
     token = secrets.token_urlsafe(24)
     port = sockets[0].getsockname()[1]
@@ -181,7 +184,7 @@ async def _open_session(node: Node, started: m.Started) -> Refusal | None:
 
 
 async def _start_tunnel(
-    link: TunnelLink, settings: Settings, me: identity.Identity
+    link: tunnel.Link, settings: Settings, me: identity.Identity
 ) -> m.Started | Refusal:
     link.send(
         m.Start(
@@ -192,7 +195,7 @@ async def _start_tunnel(
     )
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
-            async for notice in link:
+            async for notice in link.notices():
                 if isinstance(notice, m.Started):
                     return notice
                 if isinstance(notice, m.Failed):
@@ -236,6 +239,14 @@ def _may_run() -> Refusal | None:
             "Load it with `modprobe tun`, or allow it in the container's settings.",
         )
     return None
+
+
+def _wait_for_children_without_a_thread() -> None:
+    """Python 3.11 would start a thread here, and a thread keeps the rights it was started with."""
+    if sys.version_info < (3, 12):
+        watcher = asyncio.PidfdChildWatcher()
+        watcher.attach_loop(asyncio.get_running_loop())
+        asyncio.set_child_watcher(watcher)
 
 
 def _stop_on_signals() -> asyncio.Event:
