@@ -4,7 +4,7 @@ lanrage lab                    draw the usual lab
 lanrage lab up [FILE]          build it (or the topology in FILE, as JSON) until Ctrl-C
 lanrage lab show               what runs: every node, its namespace and address
 lanrage lab exec NODE CMD...   run a command on a node
-lanrage lab down               end what runs, and sweep what dead processes left
+lanrage lab down [LAB]         end what runs, and sweep what dead processes left
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def run(words: Sequence[str]) -> Refusal | int:
         return _show(asked.json)
     if asked.verb == "exec":
         return _exec(asked.lab, asked.node, asked.argv)
-    return _down()
+    return _down(asked.lab)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     execute.add_argument("--lab", default="", help="which, if more than one runs")
     execute.add_argument("node")
     execute.add_argument("argv", nargs=argparse.REMAINDER, metavar="CMD")
-    verbs.add_parser("down", help="end every lab that runs")
+    down = verbs.add_parser("down", help="end the lab of that number, or all that run")
+    down.add_argument("lab", nargs="?", default="")
     return parser
 
 
@@ -119,9 +120,9 @@ def _exec(lab: str, node: str, argv: list[str]) -> Refusal | int:
     os.execvp(command[0], command)
 
 
-def _down() -> int:
+def _down(only: str) -> int:
     """The owners take their labs down themselves; each is waited for."""
-    for lab in _running():
+    for lab in [each for each in _running() if not only or each == only]:
         owner = int(lab.partition("-")[0])
         with contextlib.suppress(ProcessLookupError):
             handle = os.pidfd_open(owner)

@@ -8,10 +8,10 @@ by byte, each by a socket made inside.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 
 from lanrage.lab.lab import Computer
 
@@ -20,58 +20,63 @@ CONNECTIONS_MAX = 64
 
 
 class Doorway:
-    """Reserves a free port at once; carries connections while `open_to` is in force."""
+    """Reserves a free port at once; carries connections between `open_to` and `close`."""
 
     def __init__(self) -> None:
         self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._listener.bind(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._loop = asyncio.new_event_loop()
-        self._thread: threading.Thread | None = None
-        self._open = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._places = threading.Semaphore(CONNECTIONS_MAX)
+        self._threads: list[threading.Thread] = []
+        self._carried: set[socket.socket] = set()
 
     def open_to(self, computer: Computer) -> None:
         self._listener.listen()
-        self._thread = threading.Thread(target=self._serve, args=(computer,), daemon=True)
-        self._thread.start()
+        self._start(self._accept, computer)
 
     def close(self) -> None:
-        if self._thread is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
+        """End what is being carried, too."""
+        with contextlib.suppress(OSError):  # it never listened
+            self._listener.shutdown(socket.SHUT_RDWR)
+        for each in list(self._carried):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        while self._threads:
+            self._threads.pop().join()
         self._listener.close()
-        self._loop.close()
 
-    def _serve(self, computer: Computer) -> None:
-        async def enter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            async with self._open:
-                with contextlib.suppress(OSError):
-                    await self._carry(computer, reader, writer)
-                writer.close()
+    def _accept(self, computer: Computer) -> None:
+        while True:
+            self._places.acquire()
+            try:
+                outer, _ = self._listener.accept()
+            except OSError:  # closed
+                return
+            self._threads = [each for each in self._threads if each.is_alive()]
+            self._start(self._carry, computer, outer)
 
-        self._loop.run_until_complete(asyncio.start_server(enter, sock=self._listener))
-        self._loop.run_forever()
-        tasks = asyncio.all_tasks(self._loop)
-        for task in tasks:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-
-    async def _carry(
-        self, computer: Computer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    def _carry(self, computer: Computer, outer: socket.socket) -> None:
         inner = computer.socket(socket.SOCK_STREAM)
-        inner.setblocking(False)
-        await self._loop.sock_connect(inner, ("127.0.0.1", self.port))
-        inner_reader, inner_writer = await asyncio.open_connection(sock=inner)
-        try:
-            await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
-        finally:
-            inner_writer.close()
+        self._carried |= {outer, inner}
+        with outer, inner, contextlib.suppress(OSError):
+            inner.connect(("127.0.0.1", self.port))
+            back = threading.Thread(target=_pump, args=(inner, outer), daemon=True)
+            back.start()
+            _pump(outer, inner)
+            back.join()
+        self._carried -= {outer, inner}
+        self._places.release()
+
+    def _start(self, work: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
 
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    while chunk := await source.read(CHUNK_BYTES):
-        sink.write(chunk)
-        await sink.drain()
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    """Until `source` ends; then `sink` is told so."""
     with contextlib.suppress(OSError):
-        sink.write_eof()
+        while chunk := source.recv(CHUNK_BYTES):
+            sink.sendall(chunk)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
