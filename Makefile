@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help up demo test check bench lock clean root page
+.PHONY: help up demo test check bench lock clean root ready
 
 PY := .venv/bin/python
 ARGS ?=
@@ -25,17 +25,18 @@ help:
 	@echo 'make test    every test; as root also those with real packets'
 	@echo 'make check   format, lint, types, import contracts, documents'
 	@echo 'make bench   side by side with other tunnels (root)'
+	@echo 'make ready   install everything into this folder, and run nothing'
 	@echo 'make lock    choose the newest versions allowed and pin them'
 	@echo 'make clean   remove everything that make made'
 
-up: root page
+up: root ready
 	@exec .venv/bin/lanrage up $(ARGS)
 
-demo: root page
+demo: root ready
 	@.ci/need $(LAB)
 	@exec .venv/bin/lanrage demo $(ARGS)
 
-test: page
+test: ready
 ifeq ($(shell id -u),0)
 	@.ci/need $(PEERS) $(BROWSER)
 endif
@@ -72,7 +73,7 @@ root:
 	@touch $@
 
 # Looks at a digest of the sources first, so this is no work when nothing changed.
-page: .make/installed
+ready: .make/installed
 	@$(PY) -m web.build
 
 lock: .make/installed
