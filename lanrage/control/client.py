@@ -1,16 +1,52 @@
-"""The member's side of control. Skeleton: the interface stands, the body follows."""
+"""The member's side of control: stay connected for one party, for ever, without being asked twice.
+
+Level-triggered: `want` says which party; the client connects, proves who it is, resumes after the
+part of the chain it holds, and comes back by itself whenever the connection ends. It verifies every
+record before it hands it on, so a dishonest server shows here, and the node never sees what it made
+up. What it reports are notices; what they mean is decided elsewhere.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
+from lanrage.control import messages as m
+from lanrage.control.entry import Joined, create, join
+from lanrage.control.link import Link, dial, first
+from lanrage.control.refused import refusal
 from lanrage.identity import Identity
-from lanrage.protocols.invite import Invite
+from lanrage.protocols import partylog
 from lanrage.protocols.partylog import Chain, Invalid
 from lanrage.refusal import Refusal
+
+__all__ = [
+    "Connected",
+    "ControlClient",
+    "ControlNotice",
+    "Disconnected",
+    "Diverged",
+    "Joined",
+    "Presence",
+    "Records",
+    "SignalArrived",
+    "Target",
+    "create",
+    "join",
+]
+
+RETRY_FIRST_S: Final = 0.25
+RETRY_MAX_S: Final = 15.0
+STEADY_S: Final = 5.0  # a connection that lasted this long makes the next retry quick again
+WELCOME_S: Final = 5.0  # from hello to the server's answer
+APPEND_S: Final = 10.0  # for one append, reconnecting included
+APPEND_TRIES_MAX: Final = 16
+SIGNALS_MAX: Final = 256  # signals waiting to be sent; the oldest go first
+_WHAT: Final = "Not done"
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -26,6 +62,8 @@ class Connected(msgspec.Struct, frozen=True):
 
 
 class Disconnected(msgspec.Struct, frozen=True):
+    """Also for every attempt that failed, with why."""
+
     url: str
     reason: str
     code: str = ""
@@ -60,42 +98,241 @@ class SignalArrived(msgspec.Struct, frozen=True):
 
 
 ControlNotice: TypeAlias = Connected | Disconnected | Records | Diverged | Presence | SignalArrived
-
-
-class Joined(msgspec.Struct, frozen=True):
-    party: str
-    url: str
-    records: tuple[bytes, ...]  # the whole chain, from the genesis on, our own record last
+_Answer: TypeAlias = m.Appended | m.Conflict | m.Refused
 
 
 class ControlClient:
     def __init__(self, identity: Identity, deliver: Callable[[ControlNotice], None]) -> None:
-        raise NotImplementedError
+        self._identity = identity
+        self._deliver = deliver
+        self._session: _Session | None = None
 
     def want(self, target: Target | None) -> None:
-        """Level-triggered: call it with the newest chain as often as you like. Connects, resumes
-        after our position, reconnects for ever; None disconnects."""
-        raise NotImplementedError
+        """Call it as often as you like: the same party at the same addresses changes nothing. None
+        disconnects."""
+        now = self._session
+        if now and target and (now.party, now.urls) == (target.party, target.urls):
+            return
+        if now is not None:
+            now.stop()
+        self._session = None
+        if target is not None:
+            self._session = _Session(self._identity, target, self._deliver)
 
     async def append(self, build: Callable[[Chain], bytes | Invalid]) -> Chain | Refusal:
-        """Compare-and-swap: `build` signs a record on the chain it is given; on a conflict it is
-        called again with the new chain. `Records` is delivered before this returns."""
-        raise NotImplementedError
+        """Compare-and-swap: `build` signs a record on the chain it is given; when others were
+        faster it is called again with the new chain. `Records` is delivered before this returns."""
+        if self._session is None:
+            return refusal(_WHAT, "not_member", "in no party")
+        return await self._session.append(build)
 
     def signal(self, to: str, sealed: bytes) -> None:
         """Best effort; dropped while not connected."""
-        raise NotImplementedError
+        if self._session is not None:
+            self._session.signal(to, sealed)
 
     async def close(self) -> None:
-        raise NotImplementedError
+        session, self._session = self._session, None
+        if session is not None:
+            session.stop()
+            await session.stopped()
 
 
-async def create(url: str, identity: Identity, genesis: bytes) -> Joined | Refusal:
-    """Founds a party at this control server."""
-    raise NotImplementedError
+class _Session:
+    """Being connected for one party, over as many connections as that takes."""
 
+    def __init__(
+        self, identity: Identity, target: Target, deliver: Callable[[ControlNotice], None]
+    ) -> None:
+        self.party: Final = target.party
+        self.urls: Final = target.urls
+        self._identity = identity
+        self._tell = deliver
+        self._chain = target.chain
+        self._heads: dict[str, int] = {}  # of records seen since, by hash
+        self._link: Link | None = None
+        self._connected = asyncio.Event()
+        self._outbox: asyncio.Queue[m.FromNode] = asyncio.Queue(SIGNALS_MAX)
+        self._answers: dict[int, asyncio.Future[_Answer | None]] = {}
+        self._appends = 0
+        self._stopped = False
+        self._task = asyncio.create_task(self._run(), name="control client")
 
-async def join(invite: Invite, identity: Identity, name: str | None = None) -> Joined | Refusal:
-    """The whole join, bounded by one deadline. `name`: ours, default the identity's; if a member
-    has it, the next free form of it is taken."""
-    raise NotImplementedError
+    def stop(self) -> None:
+        self._stopped = True
+        self._task.cancel()
+
+    async def stopped(self) -> None:
+        await asyncio.wait([self._task])
+
+    def _report(self, notice: ControlNotice) -> None:
+        if not self._stopped:
+            self._tell(notice)
+
+    # --- connecting ---------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        delay = RETRY_FIRST_S
+        while True:
+            began = loop.time()
+            ended = await self._once()
+            self._report(Disconnected(ended.url, ended.reason, ended.code))
+            if loop.time() - began > STEADY_S and ended.url:
+                delay = RETRY_FIRST_S
+            # Jitter: not everybody comes back in the same instant after a restart.
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            delay = min(delay * 2, RETRY_MAX_S)
+
+    async def _once(self) -> Disconnected:
+        link = await first(self.urls, self._open, lambda extra: extra.abort())
+        if isinstance(link, Refusal):
+            return Disconnected("", link.why, link.code)
+        writer = asyncio.create_task(self._write(link))
+        try:
+            self._link = link
+            self._connected.set()
+            self._report(Connected(link.url))
+            ended = await self._read(link)
+            return Disconnected(link.url, ended.why, ended.code)
+        finally:
+            self._link = None
+            self._connected.clear()
+            writer.cancel()
+            self._fail_answers()
+            link.abort()
+
+    async def _open(self, url: str) -> Link | Refusal:
+        link = await dial(url)
+        if isinstance(link, Refusal):
+            return link
+        hello = m.hello(
+            self._identity.signer,
+            link.challenge.nonce,
+            party=self.party,
+            peer=self._identity.peer,
+            length=self._chain.length,
+            head=self._chain.head,
+        )
+        try:
+            async with asyncio.timeout(WELCOME_S):
+                await link.send(hello)
+                answer = await link.recv()
+        except TimeoutError:
+            answer = refusal(_WHAT, "timeout", "the control server did not answer")
+        if isinstance(answer, m.Welcome):
+            return link
+        link.abort()
+        match answer:
+            case Refusal():
+                return answer
+            case m.Refused(code=code, reason=reason):
+                if code == "diverged":
+                    self._report(Diverged(url, reason))
+                return refusal(_WHAT, code, reason)
+        return refusal(_WHAT, "garbage", "the control server broke the protocol")
+
+    # --- while connected ----------------------------------------------------------------------
+
+    async def _read(self, link: Link) -> Refusal:
+        """Until the connection ends; why it did."""
+        while True:
+            frame = await link.recv()
+            match frame:
+                case Refusal():
+                    return frame
+                case m.Records(after=after, records=records):
+                    wrong = self._take(after, records)
+                    if wrong is not None:
+                        self._report(Diverged(link.url, wrong))
+                        return refusal(_WHAT, "diverged", wrong)
+                case m.Presence(online=online):
+                    known = tuple(each for each in online if each in self._chain.members)
+                    self._report(Presence(self.party, known))
+                case m.Signal(sender=sender, sealed=sealed):
+                    if sender in self._chain.members:
+                        self._report(SignalArrived(sender, sealed))
+                case m.Refused(id=0, code=code, reason=reason):
+                    return refusal(_WHAT, code, reason)
+                case m.Appended() | m.Conflict() | m.Refused():
+                    self._answer(frame.id, frame)
+                case m.Welcome() | m.Challenge():
+                    return refusal(_WHAT, "garbage", "the control server broke the protocol")
+
+    def _take(self, after: int, records: tuple[bytes, ...]) -> str | None:
+        """What is wrong with these records; None if they were taken and handed on."""
+        if after != self._chain.length:
+            return "it left out a part of the party's history"
+        chain = partylog.extend(self._chain, records)
+        if isinstance(chain, Invalid):
+            return f"it shows a false history: {chain.reason}"
+        for number, record in enumerate(records, after + 1):
+            self._heads[partylog.hash_of(record).hex()] = number
+        self._chain = chain
+        self._report(Records(self.party, after, records))
+        return None
+
+    async def _write(self, link: Link) -> None:
+        while True:
+            await link.send(await self._outbox.get())
+
+    # --- asking -------------------------------------------------------------------------------
+
+    def signal(self, to: str, sealed: bytes) -> None:
+        if self._link is None:
+            return
+        if self._outbox.full():
+            self._outbox.get_nowait()
+        self._outbox.put_nowait(m.Send(to=to, sealed=sealed))
+
+    async def append(self, build: Callable[[Chain], bytes | Invalid]) -> Chain | Refusal:
+        tried: set[str] = set()
+        try:
+            async with asyncio.timeout(APPEND_S):
+                for _ in range(APPEND_TRIES_MAX):
+                    result = await self._append(build(self._chain), tried)
+                    # A connection may break after control has stored the record but before it
+                    # said so: then the chain shows it, and repeating it would be wrong.
+                    if not tried.isdisjoint(self._heads):
+                        return self._chain
+                    if result is not None:
+                        return result
+        except TimeoutError:
+            return refusal(_WHAT, "timeout", "the party's control does not answer")
+        return refusal(_WHAT, "busy", "too many others change the party at this moment")
+
+    async def _append(self, record: bytes | Invalid, tried: set[str]) -> Refusal | None:
+        """One try; None: it is in the chain, the chain has moved on, or the connection broke."""
+        checked = record if isinstance(record, Invalid) else partylog.verify(self._chain, record)
+        if isinstance(checked, Invalid):
+            return refusal(_WHAT, checked.code, checked.reason)
+        assert isinstance(record, bytes)
+        await self._connected.wait()
+        tried.add(checked.head)
+        answer = await self._ask(record)
+        if isinstance(answer, m.Refused):
+            return refusal(_WHAT, answer.code, answer.reason)
+        return None
+
+    async def _ask(self, record: bytes) -> _Answer | None:
+        link = self._link
+        if link is None:
+            return None
+        self._appends += 1
+        number = self._appends
+        future: asyncio.Future[_Answer | None] = asyncio.get_running_loop().create_future()
+        self._answers[number] = future
+        try:
+            await link.send(m.Append(id=number, record=record))
+            return await future
+        finally:
+            self._answers.pop(number, None)
+
+    def _answer(self, number: int, answer: _Answer | None) -> None:
+        future = self._answers.get(number)
+        if future is not None and not future.done():
+            future.set_result(answer)
+
+    def _fail_answers(self) -> None:
+        for number in list(self._answers):
+            self._answer(number, None)

@@ -1,27 +1,338 @@
-"""The rendezvous server. Skeleton: the interface stands, the body follows."""
+"""The rendezvous server: stores and orders the signed records of parties, passes sealed signals on,
+tells who is connected. It is trusted with nothing else: members verify what it says.
+
+One TCP port: WebSocket for nodes (`messages`), one line of text for a browser; and STUN over UDP
+on the same number (`responder`). One connection is one `_serve`: challenge, hello, then a reader
+and a writer until either ends.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import asyncio
+import contextlib
+import logging
+import secrets
+import socket
+import time
+from collections import Counter
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final, cast
 
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from events.log import Log
+from lanrage.control import limits
+from lanrage.control import messages as m
+from lanrage.control.conversation import DEPARTED, Audience, Conversation
+from lanrage.control.parties import Parties, Party
+from lanrage.control.responder import Responder
+from lanrage.protocols.partylog import Chain, Invalid, party_of
+from lanrage.protocols.partylog.rules import invite_rule
 from lanrage.refusal import Refusal
+
+PORT_TRIES: Final = 32  # for a free pair of UDP ports, where any port will do
+REASON_MAX: Final = 120  # bytes; a close frame holds 123 (RFC 6455 §5.5)
+
+# The library writes a traceback for every scanner that knocks; what matters we answer ourselves.
+_silent = logging.getLogger("lanrage.control.websocket")
+_silent.addHandler(logging.NullHandler())
+_silent.propagate = False
 
 
 class ControlServer:
-    port: int
+    """Make one with `start`."""
+
+    def __init__(self, parties: Parties, creators: frozenset[str] | None) -> None:
+        self._parties = parties
+        self._creators = creators
+        self._audiences: dict[str, Audience] = {}
+        self._founded = limits.Bucket(limits.FOUNDED_PER_S, limits.FOUNDED_BURST, time.monotonic())
+        self._sources: Counter[str] = Counter()
+        self._server: Server | None = None
+        self._responder: Responder | None = None
+        self.port = 0
 
     @classmethod
     async def start(
-        cls, host: str, port: int, log: Any, *, creators: frozenset[str] | None = None
+        cls, host: str, port: int, log: Log, *, creators: frozenset[str] | None = None
     ) -> ControlServer | Refusal:
-        """`creators`: the only identities that may found parties here; None for everybody."""
-        raise NotImplementedError
+        """Serve at `host` (empty: all addresses) and `port` (0: any free one). The log stays the
+        caller's to close. `creators`: who may found parties here; None for everybody."""
+        parties = Parties(log)
+        await parties.load()
+        server = cls(parties, creators)
+        for attempt in range(PORT_TRIES):
+            try:
+                await server._listen(host, port)
+                return server
+            except OSError as error:
+                if port or attempt == PORT_TRIES - 1:
+                    return _cannot_listen(host, port, error)
+        raise AssertionError("unreachable")
 
     async def close(self) -> None:
-        raise NotImplementedError
+        if self._responder is not None:
+            self._responder.close()
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
+    async def _listen(self, host: str, port: int) -> None:
+        family, address = await _family(host)
+        listener = _listener(family, address, port)
+        try:
+            number = listener.getsockname()[1]
+            responder = Responder.start(family, address, number)
+        except OSError:
+            listener.close()
+            raise
+        self.port = number
+        self._responder = responder
+        self._server = await serve(
+            self._serve,
+            sock=listener,
+            process_request=_browser,
+            create_connection=cast("type[ServerConnection]", partial(_Counted, self._sources)),
+            subprotocols=[Subprotocol(m.SUBPROTOCOL)],
+            compression=None,
+            server_header="LANrage",
+            open_timeout=limits.OPEN_S,
+            ping_interval=m.PING_S,
+            ping_timeout=m.PONG_S,
+            close_timeout=limits.CLOSE_S,
+            max_size=m.FRAME_MAX,
+            max_queue=4,
+            logger=_silent,
+        )
+
+    # --- one connection -----------------------------------------------------------------------
+
+    async def _serve(self, socket: ServerConnection) -> None:
+        with contextlib.suppress(ConnectionClosed, TimeoutError):
+            conversation = await self._greet(socket)
+            if conversation is None:
+                return
+            conversation.audience.enter(conversation)
+            try:
+                await _both(self._read(socket, conversation), self._write(socket, conversation))
+            finally:
+                conversation.audience.exit(conversation)
+                self._forget(conversation.audience)
+
+    async def _greet(self, socket: ServerConnection) -> Conversation | None:
+        """Challenge and hello. None: the connection was answered and closed."""
+        if socket.subprotocol != m.SUBPROTOCOL:
+            await socket.close(m.CLOSE_GARBAGE, "this is a LANrage control server")
+            return None
+        nonce = secrets.token_bytes(m.NONCE_SIZE)
+        challenge = m.Challenge(version=m.PROTOCOL, nonce=nonce, at=_now_ms())
+        await _send(socket, challenge)
+        async with asyncio.timeout(limits.HELLO_S):
+            message = await socket.recv()
+        theirs = m.version_of(message)
+        if theirs is not None and theirs != m.PROTOCOL:
+            reason = f"control speaks version {m.PROTOCOL}, you {theirs}"[:REASON_MAX]
+            await _send(socket, m.Refused(code="protocol", reason=reason))
+            await socket.close(m.CLOSE_VERSION, reason)
+            return None
+        hello = m.from_node(message)
+        if not isinstance(hello, m.Hello) or not m.is_authentic(hello, nonce):
+            await socket.close(m.CLOSE_GARBAGE, "not a hello")
+            return None
+        admitted = await self._admit(hello, nonce)
+        if isinstance(admitted, m.Refused):
+            await _send(socket, admitted)
+            await socket.close(m.CLOSE_REFUSED, admitted.reason[:REASON_MAX])
+            return None
+        return admitted
+
+    async def _admit(self, hello: m.Hello, nonce: bytes) -> Conversation | m.Refused:
+        party = await self._found(hello) if hello.genesis else self._parties.get(hello.party)
+        if isinstance(party, m.Refused):
+            return party
+        if party is None:
+            return m.Refused(code="unknown_party", reason="this control server has no such party")
+        guest = hello.peer not in party.chain.members
+        refused = _guest_refused(hello, nonce, party) if guest else None
+        departed = refused is not None and hello.peer in party.chain.departed
+        if refused is not None and not departed:
+            return refused
+        if party.head_at(hello.length) != hello.head:
+            return m.Refused(code="diverged", reason="this control server has another history")
+        audience = self._audiences.setdefault(hello.party, Audience(party))
+        return Conversation(hello.peer, audience, hello.length, guest and not departed)
+
+    async def _found(self, hello: m.Hello) -> Party | m.Refused:
+        if self._creators is not None and hello.peer not in self._creators:
+            return m.Refused(code="not_creator", reason="this control server is for another party")
+        if party_of(hello.genesis) != hello.party:
+            return m.Refused(code="malformed", reason="this genesis is of another party")
+        if not self._founded.take(time.monotonic()):
+            return m.Refused(code="busy", reason="too many parties are being founded here")
+        party = await self._parties.found(hello.genesis, _now_ms())
+        if isinstance(party, Party):
+            return party
+        return _refused(0, party)
+
+    async def _read(self, socket: ServerConnection, conversation: Conversation) -> None:
+        now = time.monotonic()
+        frames = limits.Bucket(limits.FRAMES_PER_S, limits.FRAMES_BURST, now)
+        appends = limits.Bucket(limits.APPENDS_PER_S, limits.APPENDS_BURST, now)
+        until = now + limits.GUEST_S
+        while conversation.final is None:
+            async with asyncio.timeout(until - time.monotonic() if conversation.guest else None):
+                message = await socket.recv()
+            # Whoever asks too fast is read more slowly.
+            await asyncio.sleep(frames.owe(time.monotonic()))
+            match m.from_node(message):
+                case m.Append() as append:
+                    await asyncio.sleep(appends.owe(time.monotonic()))
+                    await self._append(conversation, append)
+                case m.Send(to=to, sealed=sealed):
+                    if not conversation.guest:
+                        signal = m.Signal(sender=conversation.peer, sealed=sealed)
+                        conversation.audience.forward(to, signal)
+                case _:
+                    await socket.close(m.CLOSE_GARBAGE, "not a frame of this protocol")
+                    return
+
+    async def _write(self, socket: ServerConnection, conversation: Conversation) -> None:
+        while (frame := await conversation.next()) is not None:
+            await _send(socket, frame)
+        final = conversation.final
+        assert final is not None
+        await _send(socket, final)
+        await socket.close(m.CLOSE_REFUSED, final.reason[:REASON_MAX])
+
+    async def _append(self, conversation: Conversation, append: m.Append) -> None:
+        party = conversation.party
+        result = await self._parties.append(party, append.record, _now_ms())
+        if not isinstance(result, Chain):
+            conflict = isinstance(result, Invalid) and result.code == "link"
+            await conversation.reply(
+                m.Conflict(id=append.id) if conflict else _refused(append.id, result)
+            )
+            return
+        if conversation.peer in result.members:
+            conversation.guest = False
+        await conversation.reply(m.Appended(id=append.id, length=result.length))
+        conversation.audience.wake()
+
+    def _forget(self, audience: Audience) -> None:
+        party = audience.party.chain.party
+        if not audience.conversations and self._audiences.get(party) is audience:
+            del self._audiences[party]
 
 
-async def run(listen: str, state: Path, *, json: bool = False) -> Refusal | None:
-    """The body of `lanrage control`: serves until SIGINT or SIGTERM."""
-    raise NotImplementedError
+class _Counted(ServerConnection):
+    """Counts connections by address, and drops those over the limit before a byte is read."""
+
+    def __init__(self, sources: Counter[str], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sources = sources
+        self._source = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        peername = transport.get_extra_info("peername")
+        self._source = str(peername[0]) if peername else ""
+        self._sources[self._source] += 1
+        if (
+            self._sources[self._source] > limits.CONNECTIONS_PER_IP_MAX
+            or self._sources.total() > limits.CONNECTIONS_MAX
+        ):
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._sources[self._source] -= 1
+        if self._sources[self._source] <= 0:
+            del self._sources[self._source]
+
+
+async def _both(*jobs: Any) -> None:
+    """Until one of them ends; its exception, if any, is ours."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
+async def _send(socket: ServerConnection, frame: m.FromServer) -> None:
+    try:
+        async with asyncio.timeout(limits.SEND_S):
+            await socket.send(m.encode(frame))
+    except TimeoutError:
+        socket.transport.abort()
+        raise
+
+
+def _guest_refused(hello: m.Hello, nonce: bytes, party: Party) -> m.Refused | None:
+    """Why somebody who is no member may not come in; None with a good invite."""
+    why = party.chain.departed.get(hello.peer)
+    if why == "kicked":
+        return m.Refused(code=why, reason=DEPARTED[why])
+    if not m.is_guest(hello, nonce):
+        return m.Refused(code=why or "not_member", reason="not a member of this party")
+    spent = invite_rule(party.chain, hello.invite, _now_ms())
+    return None if spent is None else m.Refused(code=spent.code, reason=spent.reason)
+
+
+def _refused(id: int, why: Invalid | Refusal) -> m.Refused:
+    if isinstance(why, Invalid):
+        return m.Refused(id=id, code=why.code, reason=why.reason)
+    return m.Refused(id=id, code="storage", reason="control could not store it")
+
+
+def _browser(connection: ServerConnection, request: Request) -> Response | None:
+    """A person who opens the address in a browser is told what it is."""
+    if "Upgrade" in request.headers:
+        return None
+    return connection.respond(200, f"LANrage control {_version()}\n")
+
+
+def _version() -> str:
+    try:
+        return version("lanrage")
+    except PackageNotFoundError:
+        return "from source"
+
+
+async def _family(host: str) -> tuple[socket.AddressFamily, str]:
+    """The socket family for a host, and its numeric address. All addresses: one socket for both."""
+    if host in ("", "::", "*"):
+        return (socket.AF_INET6, "::") if socket.has_dualstack_ipv6() else (socket.AF_INET, "")
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    family, _, _, _, address = found[0]
+    return socket.AddressFamily(family), str(address[0])
+
+
+def _listener(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    dual = family == socket.AF_INET6 and host == "::"
+    listener = socket.create_server((host, port), family=family, backlog=128, dualstack_ipv6=dual)
+    listener.setblocking(False)
+    return listener
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> Refusal:
+    return Refusal(
+        "port_taken" if error.errno == 98 else "cannot_listen",
+        f"Cannot serve control at {host or '*'}:{port}",
+        f"{error.strerror or error} (TCP {port}, UDP {port} and {port + 1} are needed)",
+        "Stop the other program, or choose another port with --listen.",
+    )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,112 @@
+"""The parties a control server keeps: their chains in memory, their records in the log.
+
+The server verifies what it stores, so that honest members never see a bad record, but nobody
+relies on that. It adds the one thing that members cannot do for each other: it looks at a clock
+when a join comes in, and turns expired invites away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final
+
+from events import codec
+from events.log import Log
+from events.party import Recorded
+from events.store import Conflict
+from lanrage.control.limits import PARTIES_MAX
+from lanrage.protocols import partylog
+from lanrage.protocols.partylog import Chain, Invalid
+from lanrage.recorded import event_of
+from lanrage.refusal import Refusal
+
+READ: Final = 1_000  # events read from the log at once
+
+
+class Party:
+    """One party's chain as stored here, and who waits for news of it."""
+
+    def __init__(self) -> None:
+        self.chain: Chain = partylog.EMPTY
+        self.records: list[bytes] = []
+        self.departed_at: dict[str, int] = {}  # peer -> length of the chain that ends with it
+        self.lock = asyncio.Lock()
+
+    def head_at(self, length: int) -> str | None:
+        """The head the chain had at that length; None if it never had it."""
+        if not 0 <= length <= len(self.records):
+            return None
+        return partylog.hash_of(self.records[length - 1]).hex() if length else ""
+
+    def add(self, after: Chain, record: bytes) -> None:
+        for peer in after.departed.keys() - self.chain.departed.keys():
+            self.departed_at[peer] = after.length
+        self.chain = after
+        self.records.append(record)
+
+
+class Parties:
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._parties: dict[str, Party] = {}
+        self._founding = asyncio.Lock()
+
+    async def load(self) -> None:
+        """Fold the log. It was verified when it was written."""
+        async for event in _recorded(self._log):
+            party = self._parties.setdefault(event.party, Party())
+            after = partylog.apply(party.chain, event.record)
+            if after is not party.chain:
+                party.add(after, event.record)
+
+    def get(self, party: str) -> Party | None:
+        return self._parties.get(party)
+
+    async def found(self, record: bytes, now_ms: int) -> Party | Invalid | Refusal:
+        """A new party by its genesis; the same genesis again finds the same party."""
+        return await asyncio.shield(asyncio.create_task(self._found(record, now_ms)))
+
+    async def _found(self, record: bytes, now_ms: int) -> Party | Invalid | Refusal:
+        async with self._founding:
+            known = self._parties.get(partylog.party_of(record))
+            if known is not None:
+                return known
+            if len(self._parties) >= PARTIES_MAX:
+                return Invalid("full", "this control server has no room for another party")
+            party = Party()
+            founded = await self._add(party, record, now_ms)
+            if isinstance(founded, Chain):
+                self._parties[founded.party] = party
+                return party
+            return founded
+
+    async def append(self, party: Party, record: bytes, now_ms: int) -> Chain | Invalid | Refusal:
+        """Compare-and-swap: a record that does not follow the head is Invalid("link")."""
+        # A caller that goes away must not leave log and memory different.
+        return await asyncio.shield(asyncio.create_task(self._append(party, record, now_ms)))
+
+    async def _append(self, party: Party, record: bytes, now_ms: int) -> Chain | Invalid | Refusal:
+        async with party.lock:
+            return await self._add(party, record, now_ms)
+
+    async def _add(self, party: Party, record: bytes, now_ms: int) -> Chain | Invalid | Refusal:
+        after = partylog.verify(party.chain, record, now_ms=now_ms)
+        if isinstance(after, Invalid):
+            return after
+        outcome = await self._log.append([event_of(after, record)], at=now_ms)
+        assert not isinstance(outcome, Conflict), "nothing was expected of the streams"
+        if isinstance(outcome, Refusal):
+            return outcome
+        party.add(after, record)
+        return after
+
+
+async def _recorded(log: Log) -> AsyncIterator[Recorded]:
+    after = 0
+    while stored := await log.read(after, limit=READ):
+        after = stored[-1].seq
+        for each in stored:
+            event = codec.decode(each)
+            if isinstance(event, Recorded):
+                yield event

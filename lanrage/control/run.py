@@ -1,0 +1,79 @@
+"""The body of `lanrage control`: the rendezvous server alone, in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from events.log import Log
+from lanrage.control.messages import DEFAULT_PORT
+from lanrage.control.server import ControlServer
+from lanrage.refusal import Refusal
+
+LOG: Final = "control.sqlite"
+LOCK: Final = "control.lock"
+
+
+async def run(listen: str, state: Path, *, json: bool = False) -> Refusal | None:
+    """Serve until SIGINT or SIGTERM. `listen` is HOST:PORT, HOST or :PORT."""
+    place = _place(listen)
+    if isinstance(place, Refusal):
+        return place
+    try:
+        await asyncio.to_thread(state.mkdir, mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        return Refusal(
+            "state_unusable",
+            f"Cannot use the state directory {state}",
+            error.strerror or str(error),
+            "Choose another with --state DIR.",
+        )
+    log = await Log.open(state / LOG, session=secrets.token_hex(8), lock=LOCK)
+    if isinstance(log, Refusal):
+        return log
+    try:
+        server = await ControlServer.start(*place, log)
+        if isinstance(server, Refusal):
+            return server
+        _announce(place[0], server.port, json)
+        await _until_signalled()
+        await server.close()
+    finally:
+        await log.close()
+    return None
+
+
+def _place(listen: str) -> tuple[str, int] | Refusal:
+    host, colon, port = listen.rpartition(":")
+    if not colon or listen.endswith("]"):
+        host, port = listen, str(DEFAULT_PORT)
+    if not port.isascii() or not port.isdigit() or not int(port) < 65_535:
+        return Refusal(
+            "bad_listen",
+            f"Cannot listen at {listen!r}",
+            "it is not HOST:PORT with a port below 65535",
+            f"Write it like 0.0.0.0:{DEFAULT_PORT}.",
+        )
+    return host.strip("[]"), int(port)
+
+
+def _announce(host: str, port: int, json: bool) -> None:
+    shown = f"[{host}]" if ":" in host else host or "0.0.0.0"
+    if json:
+        ready = {"ready": True, "control": f"ws://{shown}:{port}", "port": port}
+        print(msgspec.json.encode(ready).decode(), flush=True)
+        return
+    print(f"LANrage control is serving at {shown}:{port} (TCP, and STUN over UDP).", flush=True)
+
+
+async def _until_signalled() -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, stop.set)
+    await stop.wait()

@@ -1,0 +1,44 @@
+"""Addresses of control as people write them: `host:port`, or a URL whose scheme decides TLS."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+from lanrage.control.messages import DEFAULT_PORT
+from lanrage.refusal import Refusal
+
+_SECURE: Final = {"ws": False, "http": False, "wss": True, "https": True}
+_HOST: Final = re.compile(r"[0-9A-Za-z_.:%-]{1,253}")
+
+
+def websocket_url(text: str) -> str | Refusal:
+    """The `ws://` or `wss://` URL for `text`. A bare `host` means LANrage's own port; a URL
+    without a port means its scheme's."""
+    written = text.strip()
+    bare = "://" not in written
+    try:
+        parts = urlsplit(f"ws://{written}" if bare else written)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return _refusal(text)
+    secure = _SECURE.get(parts.scheme)
+    if secure is None or _HOST.fullmatch(host) is None or parts.username or parts.fragment:
+        return _refusal(text)
+    if port is None:
+        port = DEFAULT_PORT if bare else 443 if secure else 80
+    if port == 0:
+        return _refusal(text)
+    shown = f"[{host}]" if ":" in host else host
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{'wss' if secure else 'ws'}://{shown}:{port}{parts.path or '/'}{query}"
+
+
+def _refusal(text: str) -> Refusal:
+    return Refusal(
+        "bad_control",
+        "Cannot use this control address",
+        f"{text[:100]!r} is neither host:port nor a URL",
+        "Write it like 203.0.113.7:8667 or wss://control.example.org.",
+    )
