@@ -22,7 +22,7 @@ import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import aiosqlite
 
@@ -45,6 +45,7 @@ MAX_GLOB = 100  # characters
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Waiting: TypeAlias = tuple[Batch, asyncio.Future[Outcome]]  # an append and who awaits it
 
 
 class Reader:
@@ -102,7 +103,7 @@ class Log(Reader):
         super().__init__(path, connection, head)
         self.session = session
         self._lock = lock
-        self._waiting: deque[tuple[Batch, asyncio.Future[Outcome]]] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._writer: asyncio.Task[None] | None = None
         self._recent: deque[tuple[Stored, ...]] = deque()
         self._recent_events = 0
@@ -191,7 +192,7 @@ class Log(Reader):
             group = self._take()
             batches = [batch for batch, _ in group]
             try:
-                outcomes = await in_thread(
+                outcomes, added = await in_thread(
                     self._connection, store.commit, self.path, self.session, batches
                 )
             except Exception as fault:  # ours: it belongs to those who wait, not to this task
@@ -199,10 +200,10 @@ class Log(Reader):
                     if not done.done():
                         done.set_exception(fault)
                 continue
-            self._publish(group, outcomes)
+            self._publish(group, outcomes, added)
         self._writer = None
 
-    def _take(self) -> list[tuple[Batch, asyncio.Future[Outcome]]]:
+    def _take(self) -> list[Waiting]:
         group = [self._waiting.popleft()]
         events = len(group[0][0].drafts)
         while self._waiting and events + len(self._waiting[0][0].drafts) <= MAX_GROUP:
@@ -211,18 +212,15 @@ class Log(Reader):
         return group
 
     def _publish(
-        self, group: list[tuple[Batch, asyncio.Future[Outcome]]], outcomes: list[Outcome]
+        self, group: list[Waiting], outcomes: list[Outcome], added: tuple[Stored, ...]
     ) -> None:
-        added: list[Stored] = []
         for (_, done), outcome in zip(group, outcomes, strict=True):
-            if isinstance(outcome, tuple):
-                added += [each for each in outcome if each.seq == self._head + len(added) + 1]
             if not done.done():
                 done.set_result(outcome)
         if not added:
             return
         self._head = added[-1].seq
-        self._remember(tuple(added))
+        self._remember(added)
         grown, self._grown = self._grown, asyncio.Event()
         grown.set()
 

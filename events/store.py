@@ -97,9 +97,9 @@ Outcome: TypeAlias = tuple[Stored, ...] | Conflict | Refusal
 
 def commit(
     db: sqlite3.Connection, path: Path, session: str, batches: Sequence[Batch]
-) -> list[Outcome]:
-    """Append the batches in one transaction, in order. Each has its own outcome, except that a
-    disk which does not take the transaction refuses them all: then the log is as before."""
+) -> tuple[list[Outcome], tuple[Stored, ...]]:
+    """Append the batches in one transaction, in order. Returns the outcome of each, and all that
+    is new. A disk that does not take the transaction refuses every batch: the log is as before."""
     try:
         db.execute("BEGIN IMMEDIATE")
         transaction = _Transaction(db, session)
@@ -111,8 +111,8 @@ def commit(
             db.execute("ROLLBACK")
         if isinstance(fault, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
             raise
-        return [faults.refusal_of(fault, path, "Cannot store what happened")] * len(batches)
-    return outcomes
+        return [faults.refusal_of(fault, path, "Cannot store what happened")] * len(batches), ()
+    return outcomes, tuple(transaction.added.values())
 
 
 class _Transaction:
@@ -123,7 +123,7 @@ class _Transaction:
         self._session = session
         self._seq, self._crc = db.execute("SELECT seq, crc FROM head").fetchone()
         self._versions: dict[str, int] = {}
-        self._added: dict[str, Stored] = {}  # by id
+        self.added: dict[str, Stored] = {}  # by id, in order
         self._rows: list[tuple[int, str, int, str, str, int, str, bytes, int]] = []
 
     def place(self, batch: Batch) -> Outcome:
@@ -149,7 +149,7 @@ class _Transaction:
             (msgspec.json.encode(ids).decode(),),
         )
         known = {row[3]: _stored(row) for row in found}
-        return known | {each: self._added[each] for each in ids if each in self._added}
+        return known | {each: self.added[each] for each in ids if each in self.added}
 
     def _conflict(self, expected: Mapping[str, int]) -> Conflict | None:
         for stream, version in expected.items():
@@ -184,7 +184,7 @@ class _Transaction:
         self._crc = crc_of(row, self._crc)
         self._rows.append((*row, self._crc))
         stored = _stored(row)
-        known[draft.id] = self._added[draft.id] = stored
+        known[draft.id] = self.added[draft.id] = stored
         return stored
 
 
