@@ -60,6 +60,7 @@ INITIATION_SPACING_MIN: Final = 20 * MILLISECOND
 
 # --- our own limits -------------------------------------------------------------------------
 
+KEEPALIVE_MAX_S: Final = 65535  # as `wg`
 QUEUED_PACKETS_MAX: Final = 128
 OUTGOING_MAX: Final = 4096
 NOTICES_MAX: Final = 1024
@@ -80,3 +81,28 @@ BUCKETS_MAX: Final = 4096
 ENDPOINT_RETRY_SPACING: Final = 100 * MILLISECOND
 # Having just answered an initiation, its first packet is on the way: do not start another yet.
 CONFIRMATION_GRACE: Final = 500 * MILLISECOND
+
+# Why something from outside, or something that had waited, was not taken further.
+DROP_REASONS: Final = (
+    "bad_cookie",
+    "bad_initiation",
+    "bad_inner",
+    "bad_length",
+    "bad_mac1",
+    "bad_response",
+    "early_initiation",
+    "expired",
+    "forged",
+    "no_cookie",
+    "notices_full",
+    "outgoing_full",
+    "queue_full",
+    "rate_limited",
+    "replayed",
+    "replayed_initiation",
+    "spoofed",
+    "unanswered",
+    "unknown_index",
+    "unknown_peer",
+    "unknown_type",
+)

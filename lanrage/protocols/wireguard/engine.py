@@ -18,17 +18,16 @@ from lanrage.protocols.wireguard import noise
 from lanrage.protocols.wireguard.allowedips import AllowedIps, parse_prefixes
 from lanrage.protocols.wireguard.constants import (
     CONFIRMATION_GRACE,
-    COOKIE_BYTES,
+    DROP_REASONS,
     ENDPOINT_RETRY_SPACING,
     ERASE_AFTER,
-    INITIATION_BYTES,
-    INITIATION_SPACING_MIN,
     KEEPALIVE_AFTER,
+    KEEPALIVE_MAX_S,
     KEY_BYTES,
-    NO_ANSWER_AFTER,
     NOTICES_MAX,
     OUTGOING_MAX,
     PEERS_MAX,
+    QUEUED_PACKETS_MAX,
     REJECT_AFTER,
     REKEY_AFTER,
     REKEY_AFTER_MESSAGES,
@@ -36,51 +35,28 @@ from lanrage.protocols.wireguard.constants import (
     REKEY_JITTER_MAX,
     REKEY_ON_RECEIVE_AFTER,
     REKEY_TIMEOUT,
-    RESPONSE_BYTES,
     SECOND,
     TRANSPORT_MIN_BYTES,
     TYPE_COOKIE,
     TYPE_INITIATION,
-    TYPE_RESPONSE,
     TYPE_TRANSPORT,
 )
-from lanrage.protocols.wireguard.cookie import Doorkeeper
-from lanrage.protocols.wireguard.peer import NEVER, Address, Peer, Pending, Row
+from lanrage.protocols.wireguard.handshakes import MESSAGE_BYTES, Handshakes
+from lanrage.protocols.wireguard.peer import Address, Peer
 from lanrage.protocols.wireguard.session import Session
-
-__all__ = [
-    "DROP_REASONS",
-    "Address",
-    "Engine",
-    "EngineNotice",
-    "Peer",
-    "SessionDown",
-    "SessionUp",
-]
-
-DROP_REASONS: Final = (
-    "bad_cookie",
-    "bad_initiation",
-    "bad_inner",
-    "bad_length",
-    "bad_mac1",
-    "bad_response",
-    "early_initiation",
-    "expired",
-    "forged",
-    "no_cookie",
-    "notices_full",
-    "outgoing_full",
-    "queue_full",
-    "rate_limited",
-    "replayed",
-    "replayed_initiation",
-    "spoofed",
-    "unanswered",
-    "unknown_index",
-    "unknown_peer",
-    "unknown_type",
+from lanrage.protocols.wireguard.timers import (
+    ERASE,
+    EXPIRE,
+    GIVE_UP,
+    KEEPALIVE,
+    NEVER,
+    NO_ANSWER,
+    PERSISTENT,
+    RETRY,
+    Agenda,
 )
+
+__all__ = ["Address", "Engine", "EngineNotice", "Peer", "SessionDown", "SessionUp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +82,7 @@ class Engine:
     """WireGuard for one private key.
 
     `random(n)` gives n unpredictable bytes. `wall_offset_ns` is Unix time minus the clock of the
-    `now_ns` arguments; it dates initiations and nothing else. With `roaming`, an authentic packet
+    `now_ns` arguments; it dates handshakes and nothing else. With `roaming`, an authentic packet
     moves its sender's endpoint; without, only `set_endpoint` does. `mtu` bounds padding.
     Raises ValueError for a private key that is not 32 bytes.
     """
@@ -126,17 +102,24 @@ class Engine:
         self.public_key = self._identity.public_key
         self.mtu = 1420
         self.drops = dict.fromkeys(DROP_REASONS, 0)
-        self.handshakes_worked = 0
         self._peers: dict[bytes, Peer] = {}
         self.peers: Mapping[bytes, Peer] = MappingProxyType(self._peers)
         self._allowed: AllowedIps[Peer] = AllowedIps()
-        self._sessions: dict[int, Session] = {}
-        self._pending: dict[int, Peer] = {}
-        self._door = Doorkeeper(self.public_key, random)
-        self._last_timestamp = bytes(12)
+        self._agenda = Agenda()
+        self._handshakes = Handshakes(
+            self._identity,
+            self.peers,
+            random=random,
+            wall_offset_ns=wall_offset_ns,
+            drops=self.drops,
+        )
         self._outgoing: list[tuple[Address, bytes]] = []
         self._notices: list[EngineNotice] = []
-        self._earliest_ns = NEVER
+
+    @property
+    def handshakes_worked(self) -> int:
+        """How many handshake messages received so far cost a curve multiplication."""
+        return self._handshakes.worked
 
     # --- peers ------------------------------------------------------------------------------
 
@@ -157,26 +140,26 @@ class Engine:
         """
         if len(preshared_key) != KEY_BYTES:
             raise ValueError("a preshared key has 32 bytes")
+        if not 0 <= keepalive_s <= KEEPALIVE_MAX_S:
+            raise ValueError(f"a keepalive of 0 to {KEEPALIVE_MAX_S} seconds")
         prefixes = parse_prefixes(allowed)
         peer = self._peers.get(public_key) or self._new_peer(public_key)
         peer.preshared_key = preshared_key
-        if prefixes != peer.prefixes:
-            self._allowed.drop(peer)
-            peer.prefixes = prefixes
         peer.allowed = tuple(allowed)
+        self._allowed.drop(peer)
         for prefix in prefixes:
             self._allowed.put(prefix, peer)
-        wakes = keepalive_s > 0 and keepalive_s != peer.keepalive_s
-        peer.keepalive_s = keepalive_s
-        if endpoint is not None and endpoint != peer.endpoint:
+        moves = endpoint is not None and endpoint != peer.endpoint
+        wakes = moves or keepalive_s != peer.keepalive_s
+        peer.deadlines.keepalive_s = keepalive_s
+        if moves:
             peer.endpoint = endpoint
-            wakes = keepalive_s > 0
-            if peer.queue:
-                self._arm(peer, Row.RETRY, 0)
         if keepalive_s == 0:
-            peer.deadlines[Row.PERSISTENT] = NEVER
+            peer.deadlines.clear(PERSISTENT)
         elif wakes and peer.endpoint is not None:
-            self._arm(peer, Row.PERSISTENT, 0)
+            peer.deadlines.arm(PERSISTENT, 0)
+        if moves and peer.queue:
+            peer.deadlines.arm(RETRY, 0)
         return peer
 
     def _new_peer(self, public_key: bytes) -> Peer:
@@ -189,7 +172,7 @@ class Engine:
         shared = self._identity.shared(public_key)
         if shared is None:
             raise ValueError("a public key of low order")
-        peer = self._peers[public_key] = Peer(public_key, shared)
+        peer = self._peers[public_key] = Peer(public_key, shared, self._agenda)
         return peer
 
     def drop_peer(self, public_key: bytes) -> None:
@@ -198,9 +181,10 @@ class Engine:
         if peer is None:
             return
         self._allowed.drop(peer)
-        self._erase(peer)
+        self._end_series(peer)
+        self._handshakes.forget(peer.erase())
         peer.queue.clear()
-        peer.deadlines[:] = [NEVER] * len(Row)
+        peer.deadlines.clear_all()
         self._went_down(peer, "dropped")
 
     def set_endpoint(self, peer: Peer, endpoint: Address | None, now_ns: int) -> None:
@@ -214,14 +198,13 @@ class Engine:
         peer.endpoint = endpoint
         if endpoint is None:
             self._end_series(peer)
-            peer.deadlines[Row.PERSISTENT] = NEVER
-            return
-        if self._usable(peer, now_ns):
+            peer.deadlines.clear(PERSISTENT)
+        elif self._usable(peer, now_ns):
             self._flush(peer, now_ns)
             if peer.keepalive_s:
-                self._arm(peer, Row.PERSISTENT, now_ns + peer.keepalive_s * SECOND)
+                peer.deadlines.arm_unless_set(PERSISTENT, now_ns + peer.keepalive_s * SECOND)
         elif peer.queue or peer.keepalive_s or peer.pending is not None:
-            self._want_handshake(peer, now_ns, spacing_ns=ENDPOINT_RETRY_SPACING, again=True)
+            self._want_handshake(peer, now_ns, ENDPOINT_RETRY_SPACING)
 
     def route(self, destination: bytes) -> Peer | None:
         """The peer that a packed destination address belongs to."""
@@ -235,21 +218,17 @@ class Engine:
         Without a session or an endpoint the packets wait (the oldest give way), a handshake starts,
         and the result is empty; they leave through `take_outgoing`.
         """
+        if not packets:
+            return []
         session = peer.current
-        if (
-            session is None
-            or peer.endpoint is None
-            or not session.usable(now_ns, len(packets))
-            or not packets
-        ):
+        if session is None or not session.usable(now_ns, len(packets)) or peer.endpoint is None:
             self._enqueue(peer, packets)
-            if packets and not self._usable(peer, now_ns):
-                self._want_handshake(peer, now_ns)
+            self._want_handshake(peer, now_ns)
             return []
         datagrams = session.seal_batch(packets, self.mtu)
-        self._sent(peer, datagrams, now_ns)
-        if peer.deadlines[Row.NO_ANSWER] == NEVER:
-            self._arm(peer, Row.NO_ANSWER, now_ns + NO_ANSWER_AFTER)
+        peer.tx_bytes += sum(map(len, datagrams))
+        peer.tx_packets += len(datagrams)
+        peer.deadlines.sent_data(now_ns)
         if session.counter > REKEY_AFTER_MESSAGES or (
             session.initiator and now_ns - session.born_ns >= REKEY_AFTER
         ):
@@ -273,19 +252,27 @@ class Engine:
                 self._receive_handshake(kind, bytes(datagram), source, now_ns)
                 at += 1
                 continue
-            session = self._sessions.get(int.from_bytes(datagram[4:8], "little"))
-            if len(datagram) < TRANSPORT_MIN_BYTES or session is None:
-                self._drop("bad_length" if session else "unknown_index")
-                at += 1
-                continue
-            if now_ns - session.born_ns >= REJECT_AFTER:
-                self._drop("expired")
+            session = self._session_of(datagram, now_ns)
+            if session is None:
                 at += 1
                 continue
             at, peer, packets = self._receive_run(session, datagrams, at, source, now_ns)
             if packets:
                 delivered.append((peer, packets))
         return delivered
+
+    def _session_of(self, datagram: bytes | memoryview, now_ns: int) -> Session | None:
+        if len(datagram) < TRANSPORT_MIN_BYTES:
+            self._drop("bad_length")
+            return None
+        session = self._handshakes.sessions.get(int.from_bytes(datagram[4:8], "little"))
+        if session is None:
+            self._drop("unknown_index")
+            return None
+        if now_ns - session.born_ns >= REJECT_AFTER:
+            self._drop("expired")
+            return None
+        return session
 
     def _receive_run(
         self,
@@ -305,11 +292,13 @@ class Engine:
         if self._roaming:
             peer.endpoint = source
         if session is peer.next:
-            self._unlist(peer.confirm_next())
+            self._handshakes.forget(peer.confirm_next())
             self._session_made(peer, session, now_ns)
-        self._received(peer, now_ns)
+            self._flush(peer, now_ns)
         if opened.packets:
-            self._received_data(peer, now_ns)
+            peer.deadlines.received_data(now_ns)
+        else:
+            peer.deadlines.received(now_ns)
         self._renew_on_receive(peer, now_ns)
         return opened.end, peer, opened.packets
 
@@ -326,201 +315,99 @@ class Engine:
     # --- handshakes -------------------------------------------------------------------------
 
     def _receive_handshake(self, kind: int, datagram: bytes, source: Address, now_ns: int) -> None:
-        size = _HANDSHAKE_BYTES.get(kind)
-        if size is None:
+        if kind not in MESSAGE_BYTES:
             return self._drop("unknown_type")
-        if len(datagram) != size:
+        if len(datagram) != MESSAGE_BYTES[kind]:
             return self._drop("bad_length")
         if kind == TYPE_COOKIE:
-            return self._receive_cookie(datagram, now_ns)
-        if not self._door.has_mac1(datagram):
-            return self._drop("bad_mac1")
-        if self._door.under_load(now_ns):
-            if not self._door.has_mac2(datagram, source, now_ns):
-                self._drop("no_cookie")
-                return self._put_out(source, self._door.reply(datagram, source, now_ns))
-            if not self._door.allows(source, now_ns):
-                return self._drop("rate_limited")
+            return self._handshakes.take_cookie(datagram, now_ns)
+        admitted = self._handshakes.admit(datagram, source, now_ns)
+        if isinstance(admitted, bytes):
+            return self._put_out(source, admitted)
+        if not admitted:
+            return None
         if kind == TYPE_INITIATION:
             return self._receive_initiation(datagram, source, now_ns)
         return self._receive_response(datagram, source, now_ns)
 
     def _receive_initiation(self, datagram: bytes, source: Address, now_ns: int) -> None:
-        self.handshakes_worked += 1
-        announced = noise.read_static(self._identity, datagram)
-        if announced is None:
-            return self._drop("bad_initiation")
-        peer = self._peers.get(announced.public_key)
-        if peer is None:
-            return self._drop("unknown_peer")
-        authenticated = noise.read_timestamp(announced, peer.static_shared)
-        if authenticated is None:
-            return self._drop("bad_initiation")
-        if authenticated.timestamp <= peer.last_heard_timestamp:
-            return self._drop("replayed_initiation")
-        last_ns = peer.last_heard_initiation_ns
-        if last_ns is not None and now_ns - last_ns < INITIATION_SPACING_MIN:
-            return self._drop("early_initiation")
-        peer.last_heard_timestamp = authenticated.timestamp
-        peer.last_heard_initiation_ns = now_ns
-        peer.rx_bytes += len(datagram)
-        self._respond(peer, authenticated, source, now_ns)
-
-    def _respond(
-        self, peer: Peer, initiation: noise.Authenticated, source: Address, now_ns: int
-    ) -> None:
-        index = self._new_index()
-        answer = noise.respond(
-            initiation,
-            sender=index,
-            ephemeral=self._random(KEY_BYTES),
-            preshared_key=peer.preshared_key,
-        )
-        if answer is None:
-            return self._drop("bad_initiation")
-        message, keys = answer
-        session = self._list(peer, keys, index, initiation.sender, initiator=False, now_ns=now_ns)
-        self._unlist(peer.put_responded(session))
-        self._arm(peer, Row.ERASE, now_ns + ERASE_AFTER)
-        if self._roaming:
-            peer.endpoint = source
-        self._received(peer, now_ns)
-        datagram = peer.cookies.stamp(message, now_ns)
-        self._sent_handshake(peer, datagram, now_ns)
+        answered = self._handshakes.respond(datagram, now_ns)
+        if answered is None:
+            return
+        peer, response = answered
+        self._heard_handshake(peer, datagram, source, now_ns)
+        peer.deadlines.arm(ERASE, now_ns + ERASE_AFTER)
         # Answered where it came from: the path core may not know an endpoint yet.
-        self._put_out(source, datagram)
+        self._send_handshake(peer, response, source, now_ns)
 
     def _receive_response(self, datagram: bytes, source: Address, now_ns: int) -> None:
-        peer = self._pending.get(int.from_bytes(datagram[8:12], "little"))
-        if peer is None or peer.pending is None:
-            return self._drop("unknown_index")
-        pending = peer.pending
-        self.handshakes_worked += 1
-        keys = noise.consume_response(
-            self._identity, pending.initiation, datagram, peer.preshared_key
-        )
-        if keys is None:
-            return self._drop("bad_response")
-        remote_index = int.from_bytes(datagram[4:8], "little")
-        index = pending.local_index
-        session = self._list(peer, keys, index, remote_index, initiator=True, now_ns=now_ns)
-        self._unlist(peer.put_initiated(session, wins=self.public_key < peer.public_key))
-        peer.rx_bytes += len(datagram)
-        if self._roaming:
-            peer.endpoint = source
+        session = self._handshakes.finish(datagram, now_ns)
+        if session is None:
+            return
+        peer = session.owner
+        assert isinstance(peer, Peer)
+        self._heard_handshake(peer, datagram, source, now_ns)
         self._session_made(peer, session, now_ns)
-        self._received(peer, now_ns)
         # The responder may not seal before it has heard from us, so say something in any case.
         if not self._flush(peer, now_ns):
             self._send_empty(peer, now_ns)
 
-    def _receive_cookie(self, datagram: bytes, now_ns: int) -> None:
-        index = int.from_bytes(datagram[4:8], "little")
-        session = self._sessions.get(index)
-        peer = self._pending.get(index) if session is None else session.owner
-        if not isinstance(peer, Peer):
-            return self._drop("unknown_index")
-        if not peer.cookies.put_reply(datagram, now_ns):
-            return self._drop("bad_cookie")
+    def _heard_handshake(self, peer: Peer, datagram: bytes, source: Address, now_ns: int) -> None:
         peer.rx_bytes += len(datagram)
+        peer.deadlines.received(now_ns)
+        if self._roaming:
+            peer.endpoint = source
 
-    def _want_handshake(
-        self, peer: Peer, now_ns: int, *, spacing_ns: int = REKEY_TIMEOUT, again: bool = False
-    ) -> None:
-        """Initiate as soon as the limits allow, unless an initiation waits for its answer."""
-        if peer.endpoint is None or (peer.pending is not None and not again):
-            return
-        at_ns = now_ns
-        if peer.last_initiation_ns is not None:
-            at_ns = max(at_ns, peer.last_initiation_ns + spacing_ns)
-        if peer.next is not None:
-            at_ns = max(at_ns, peer.next.born_ns + CONFIRMATION_GRACE)
-        if at_ns <= now_ns:
-            return self._initiate(peer, now_ns)
-        if at_ns < peer.deadlines[Row.RETRY]:
-            self._arm(peer, Row.RETRY, at_ns)
-
-    def _initiate(self, peer: Peer, now_ns: int) -> None:
-        assert peer.endpoint is not None
-        self._forget_pending(peer)
-        index = self._new_index()
-        message, initiation = noise.initiate(
-            self._identity,
-            peer.public_key,
-            peer.static_shared,
-            sender=index,
-            ephemeral=self._random(KEY_BYTES),
-            timestamp=self._timestamp(now_ns),
-        )
-        peer.pending = Pending(index, initiation)
-        self._pending[index] = peer
-        peer.last_initiation_ns = now_ns
-        jitter_ns = int.from_bytes(self._random(4), "little") % REKEY_JITTER_MAX
-        self._arm(peer, Row.RETRY, now_ns + REKEY_TIMEOUT + jitter_ns)
-        if peer.deadlines[Row.GIVE_UP] == NEVER:
-            peer.began_ns = now_ns
-            self._arm(peer, Row.GIVE_UP, now_ns + REKEY_ATTEMPT)
-        datagram = peer.cookies.stamp(message, now_ns)
-        self._sent_handshake(peer, datagram, now_ns)
-        self._put_out(peer.endpoint, datagram)
-
-    def _timestamp(self, now_ns: int) -> bytes:
-        timestamp = noise.tai64n(now_ns + self._wall_offset_ns)
-        if timestamp <= self._last_timestamp:
-            timestamp = noise.later_tai64n(self._last_timestamp)
-        self._last_timestamp = timestamp
-        return timestamp
+    def _send_handshake(self, peer: Peer, datagram: bytes, to: Address, now_ns: int) -> None:
+        peer.tx_bytes += len(datagram)
+        peer.deadlines.sent(now_ns)
+        self._put_out(to, datagram)
 
     def _session_made(self, peer: Peer, session: Session, now_ns: int) -> None:
-        """`session` is the current one now, and both ends know."""
+        """`session` is the peer's current one now, and both ends have its keys."""
         began_ns = session.born_ns if peer.began_ns is None else peer.began_ns
         self._end_series(peer)
         peer.renewed_on_receive = False
         peer.last_handshake_ns = now_ns
         peer.last_handshake_wall_ns = now_ns + self._wall_offset_ns
-        self._arm(peer, Row.EXPIRE, session.born_ns + REJECT_AFTER)
-        self._arm(peer, Row.ERASE, session.born_ns + ERASE_AFTER)
+        peer.deadlines.arm(EXPIRE, session.born_ns + REJECT_AFTER)
+        peer.deadlines.arm(ERASE, session.born_ns + ERASE_AFTER)
         if not peer.up:
             peer.up = True
             self._notice(SessionUp(peer, now_ns - began_ns))
-        if not session.initiator:
-            self._flush(peer, now_ns)
+
+    def _want_handshake(self, peer: Peer, now_ns: int, spacing_ns: int | None = None) -> None:
+        """Initiate as soon as the limits allow.
+
+        An initiation that waits for its answer is left alone, unless a spacing tells to repeat it.
+        """
+        if peer.endpoint is None or (peer.pending is not None and spacing_ns is None):
+            return
+        at_ns = now_ns
+        if peer.last_initiation_ns is not None:
+            at_ns = max(at_ns, peer.last_initiation_ns + (spacing_ns or REKEY_TIMEOUT))
+        if peer.next is not None:
+            at_ns = max(at_ns, peer.next.born_ns + CONFIRMATION_GRACE)
+        if at_ns <= now_ns:
+            self._initiate(peer, now_ns)
+        elif at_ns < peer.deadlines.at(RETRY):
+            peer.deadlines.arm(RETRY, at_ns)
+
+    def _initiate(self, peer: Peer, now_ns: int) -> None:
+        if peer.endpoint is None:
+            return
+        datagram = self._handshakes.initiate(peer, now_ns)
+        jitter_ns = int.from_bytes(self._random(4), "little") % REKEY_JITTER_MAX
+        peer.deadlines.arm(RETRY, now_ns + REKEY_TIMEOUT + jitter_ns)
+        if peer.began_ns is None:
+            peer.began_ns = now_ns
+            peer.deadlines.arm(GIVE_UP, now_ns + REKEY_ATTEMPT)
+        self._send_handshake(peer, datagram, peer.endpoint, now_ns)
 
     def _end_series(self, peer: Peer) -> None:
-        self._forget_pending(peer)
+        self._handshakes.forget_pending(peer)
         peer.began_ns = None
-        peer.deadlines[Row.RETRY] = peer.deadlines[Row.GIVE_UP] = NEVER
-
-    def _forget_pending(self, peer: Peer) -> None:
-        if peer.pending is not None:
-            del self._pending[peer.pending.local_index]
-            peer.pending = None
-
-    # --- what every packet sent or received means to the timers ----------------------------------
-
-    def _sent(self, peer: Peer, datagrams: Sequence[bytes], now_ns: int) -> None:
-        peer.tx_bytes += sum(map(len, datagrams))
-        peer.tx_packets += len(datagrams)
-        deadlines = peer.deadlines
-        deadlines[Row.KEEPALIVE] = NEVER
-        peer.another_keepalive = False
-        if peer.keepalive_s:
-            self._arm(peer, Row.PERSISTENT, now_ns + peer.keepalive_s * SECOND)
-
-    def _sent_handshake(self, peer: Peer, datagram: bytes, now_ns: int) -> None:
-        self._sent(peer, (), now_ns)
-        peer.tx_bytes += len(datagram)
-
-    def _received(self, peer: Peer, now_ns: int) -> None:
-        peer.deadlines[Row.NO_ANSWER] = NEVER
-        if peer.keepalive_s:
-            self._arm(peer, Row.PERSISTENT, now_ns + peer.keepalive_s * SECOND)
-
-    def _received_data(self, peer: Peer, now_ns: int) -> None:
-        if peer.deadlines[Row.KEEPALIVE] == NEVER:
-            self._arm(peer, Row.KEEPALIVE, now_ns + KEEPALIVE_AFTER)
-        else:
-            peer.another_keepalive = True
+        peer.deadlines.clear(RETRY, GIVE_UP)
 
     def _renew_on_receive(self, peer: Peer, now_ns: int) -> None:
         session = peer.current
@@ -534,76 +421,63 @@ class Engine:
 
     def timer(self) -> int | None:
         """When to call `handle_timer`, or None. A deadline cleared meanwhile may still show."""
-        return None if self._earliest_ns == NEVER else self._earliest_ns
+        earliest_ns = self._agenda.earliest_ns
+        return None if earliest_ns == NEVER else earliest_ns
 
     def handle_timer(self, now_ns: int) -> None:
         """Do what is due."""
-        if now_ns < self._earliest_ns:
+        if now_ns < self._agenda.earliest_ns:
             return
         for peer in self._peers.values():
-            due = [(at, row) for row, at in enumerate(peer.deadlines) if at <= now_ns]
-            for at, row in sorted(due):
-                # An earlier row may have moved or cleared a later one.
-                if peer.deadlines[row] == at:
-                    peer.deadlines[row] = NEVER
+            for row in peer.deadlines.due(now_ns):
+                if peer.deadlines.take(row, now_ns):
                     _DUE[row](self, peer, now_ns)
-        self._earliest_ns = min(
-            (min(peer.deadlines) for peer in self._peers.values()), default=NEVER
+        self._agenda.earliest_ns = min(
+            (peer.deadlines.earliest() for peer in self._peers.values()), default=NEVER
         )
-
-    def _arm(self, peer: Peer, row: Row, at_ns: int) -> None:
-        peer.deadlines[row] = at_ns
-        if at_ns < self._earliest_ns:
-            self._earliest_ns = at_ns
-
-    def _retry(self, peer: Peer, now_ns: int) -> None:
-        if peer.endpoint is not None:
-            self._initiate(peer, now_ns)
 
     def _give_up(self, peer: Peer, now_ns: int) -> None:
         self._end_series(peer)
         self._drop("unanswered", len(peer.queue))
         peer.queue.clear()
-        peer.deadlines[Row.KEEPALIVE] = NEVER
-        if peer.deadlines[Row.ERASE] == NEVER:
-            self._arm(peer, Row.ERASE, now_ns + ERASE_AFTER)
+        peer.deadlines.clear(KEEPALIVE)
 
     def _keepalive(self, peer: Peer, now_ns: int) -> None:
-        another = peer.another_keepalive
-        self._send_empty(peer, now_ns)
-        if another:
-            self._arm(peer, Row.KEEPALIVE, now_ns + KEEPALIVE_AFTER)
+        if peer.deadlines.take_another_keepalive():
+            self._send_empty(peer, now_ns)
+            peer.deadlines.arm(KEEPALIVE, now_ns + KEEPALIVE_AFTER)
+        else:
+            self._send_empty(peer, now_ns)
 
     def _persist(self, peer: Peer, now_ns: int) -> None:
         if peer.endpoint is None:
             return
-        self._arm(peer, Row.PERSISTENT, now_ns + peer.keepalive_s * SECOND)
+        peer.deadlines.arm(PERSISTENT, now_ns + peer.keepalive_s * SECOND)
         self._send_empty(peer, now_ns)
 
     def _expire(self, peer: Peer, now_ns: int) -> None:
         self._went_down(peer, "expired")
 
-    def _erase(self, peer: Peer, now_ns: int = 0) -> None:
-        self._end_series(peer)
-        self._unlist(peer.erase())
-
-    def _send_empty(self, peer: Peer, now_ns: int) -> None:
-        session = peer.current
-        if session is None or peer.endpoint is None or not session.usable(now_ns):
-            return self._want_handshake(peer, now_ns)
-        datagrams = session.seal_batch((b"",), self.mtu)
-        self._sent(peer, datagrams, now_ns)
-        self._put_out(peer.endpoint, datagrams[0])
+    def _erase(self, peer: Peer, now_ns: int) -> None:
+        self._handshakes.forget(peer.erase())
 
     # --- small parts ------------------------------------------------------------------------
 
     def _usable(self, peer: Peer, now_ns: int) -> bool:
         return peer.current is not None and peer.current.usable(now_ns)
 
+    def _send_empty(self, peer: Peer, now_ns: int) -> None:
+        session = peer.current
+        if session is None or not session.usable(now_ns) or peer.endpoint is None:
+            return self._want_handshake(peer, now_ns)
+        (datagram,) = session.seal_batch((b"",), self.mtu)
+        peer.tx_bytes += len(datagram)
+        peer.tx_packets += 1
+        peer.deadlines.sent(now_ns)
+        return self._put_out(peer.endpoint, datagram)
+
     def _enqueue(self, peer: Peer, packets: Sequence[bytes]) -> None:
-        limit = peer.queue.maxlen
-        assert limit is not None
-        self._drop("queue_full", max(0, len(peer.queue) + len(packets) - limit))
+        self._drop("queue_full", max(0, len(peer.queue) + len(packets) - QUEUED_PACKETS_MAX))
         peer.queue.extend(packets)
 
     def _flush(self, peer: Peer, now_ns: int) -> bool:
@@ -617,36 +491,6 @@ class Engine:
             self._put_out(peer.endpoint, datagram)
         return bool(datagrams)
 
-    def _new_index(self) -> int:
-        while True:
-            index = int.from_bytes(self._random(4), "little")
-            if index not in self._sessions and index not in self._pending:
-                return index
-
-    def _list(
-        self,
-        peer: Peer,
-        keys: noise.SessionKeys,
-        local_index: int,
-        remote_index: int,
-        *,
-        initiator: bool,
-        now_ns: int,
-    ) -> Session:
-        session = self._sessions[local_index] = Session(
-            keys,
-            owner=peer,
-            initiator=initiator,
-            local_index=local_index,
-            remote_index=remote_index,
-            born_ns=now_ns,
-        )
-        return session
-
-    def _unlist(self, sessions: Sequence[Session]) -> None:
-        for session in sessions:
-            del self._sessions[session.local_index]
-
     def _went_down(self, peer: Peer, reason: str) -> None:
         if peer.up:
             peer.up = False
@@ -655,29 +499,23 @@ class Engine:
     def _notice(self, notice: EngineNotice) -> None:
         if len(self._notices) >= NOTICES_MAX:
             return self._drop("notices_full")
-        self._notices.append(notice)
+        return self._notices.append(notice)
 
     def _put_out(self, address: Address, datagram: bytes) -> None:
         if len(self._outgoing) >= OUTGOING_MAX:
             return self._drop("outgoing_full")
-        self._outgoing.append((address, datagram))
+        return self._outgoing.append((address, datagram))
 
     def _drop(self, reason: str, count: int = 1) -> None:
         self.drops[reason] += count
 
 
-_HANDSHAKE_BYTES: Final = {
-    TYPE_INITIATION: INITIATION_BYTES,
-    TYPE_RESPONSE: RESPONSE_BYTES,
-    TYPE_COOKIE: COOKIE_BYTES,
-}
-
 _DUE: Final[Mapping[int, Callable[[Engine, Peer, int], None]]] = {
-    Row.RETRY: Engine._retry,
-    Row.GIVE_UP: Engine._give_up,
-    Row.KEEPALIVE: Engine._keepalive,
-    Row.NO_ANSWER: Engine._want_handshake,
-    Row.PERSISTENT: Engine._persist,
-    Row.EXPIRE: Engine._expire,
-    Row.ERASE: Engine._erase,
+    RETRY: Engine._initiate,
+    GIVE_UP: Engine._give_up,
+    KEEPALIVE: Engine._keepalive,
+    NO_ANSWER: Engine._want_handshake,
+    PERSISTENT: Engine._persist,
+    EXPIRE: Engine._expire,
+    ERASE: Engine._erase,
 }

@@ -1,8 +1,8 @@
 """The handshake: Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s with WireGuard's messages (whitepaper 5.4).
 
-    initiator                                       responder
-    initiate()            -- 148 bytes: e, es, s, ss, timestamp -->   read_static(), read_timestamp()
-    consume_response()    <-- 92 bytes: e, ee, se, psk, empty  --     respond()
+    initiator                                            responder
+    initiate()          -- e, es, s, ss, timestamp -->   read_static(), read_timestamp()
+    consume_response()  <-- e, ee, se, psk, empty --     respond()
 
 Both ends then hold the same two transport keys, one for each direction. The chaining key `ck`
 collects every secret, the hash `h` every byte said so far; each sealed field is bound to both.

@@ -1,6 +1,6 @@
-"""One peer: its slots of sessions, its queue, its deadlines.
+"""One peer: what is known of it, and its slots of sessions.
 
-Slots. `current` seals. `next` was derived as responder and waits for the initiator's first packet:
+`current` seals. `next` was derived as responder and waits for the initiator's first packet:
 until then nothing proves that the initiator has the keys, so nothing is sealed with it. `previous`
 still opens what was sealed before the change. All of them open, so no packet is lost at a rekey.
 
@@ -8,28 +8,12 @@ Both ends may initiate at once; then both answer, and two sessions arise. Each e
 the one it initiated for ever, but then both would rekey by time and cross again. So the initiator
 with the smaller public key wins: the other seals with its own session only until the winner's
 first packet arrives in `next`. If either session gets lost on the way, the other one serves.
-
-Timers (whitepaper section 6; names of rows as in `Row`). A row holds one deadline; the engine acts
-when it has passed.
-
-    row         set by                            cleared by                  after
-    RETRY       an initiation sent                a session, GIVE_UP          5 s + 0..333 ms
-    GIVE_UP     the first initiation of a series  a session                   90 s
-    KEEPALIVE   data received, unless set         anything sent               10 s
-    NO_ANSWER   data sent, unless set             anything received           15 s
-    PERSISTENT  anything sent or received         no keepalive wanted         keepalive_s
-    EXPIRE      a session made current            the next one                180 s from its birth
-    ERASE       a session derived, GIVE_UP        a session (moved on)        540 s
-
-"Sent" and "received" mean authenticated packets; data means packets that are not empty.
 """
 
 from collections import deque
 from collections.abc import Sequence
-from enum import IntEnum
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-from lanrage.protocols.wireguard.allowedips import Prefix
 from lanrage.protocols.wireguard.constants import (
     PREVIOUS_SESSIONS_MAX,
     QUEUED_PACKETS_MAX,
@@ -38,22 +22,9 @@ from lanrage.protocols.wireguard.constants import (
 from lanrage.protocols.wireguard.cookie import CookieJar
 from lanrage.protocols.wireguard.noise import Initiation
 from lanrage.protocols.wireguard.session import Session
+from lanrage.protocols.wireguard.timers import Agenda, Deadlines
 
 Address: TypeAlias = tuple[str, int]
-
-NEVER: Final = 2**63
-
-
-class Row(IntEnum):
-    """The rows of the timer table."""
-
-    RETRY = 0
-    GIVE_UP = 1
-    KEEPALIVE = 2
-    NO_ANSWER = 3
-    PERSISTENT = 4
-    EXPIRE = 5
-    ERASE = 6
 
 
 class Pending:
@@ -73,13 +44,11 @@ class Peer:
     `rx_bytes` and `tx_bytes` count whole messages, the packets those of transport only.
     """
 
-    def __init__(self, public_key: bytes, static_shared: bytes) -> None:
+    def __init__(self, public_key: bytes, static_shared: bytes, agenda: Agenda) -> None:
         self.public_key = public_key
         self.preshared_key = bytes(32)
         self.endpoint: Address | None = None
         self.allowed: tuple[str, ...] = ()
-        self.prefixes: list[Prefix] = []
-        self.keepalive_s = 0
         self.last_handshake_ns = 0
         self.last_handshake_wall_ns = 0
         self.rx_bytes = self.tx_bytes = 0
@@ -88,7 +57,7 @@ class Peer:
         self.static_shared = static_shared
         self.cookies = CookieJar(public_key)
         self.queue: deque[bytes] = deque(maxlen=QUEUED_PACKETS_MAX)
-        self.deadlines = [NEVER] * len(Row)
+        self.deadlines = Deadlines(agenda)
 
         self.up = False
         self.current: Session | None = None
@@ -97,7 +66,6 @@ class Peer:
         self.pending: Pending | None = None
         self.began_ns: int | None = None
         self.last_initiation_ns: int | None = None
-        self.another_keepalive = False
         self.renewed_on_receive = False
         self.last_heard_timestamp = b""
         self.last_heard_initiation_ns: int | None = None
@@ -106,6 +74,11 @@ class Peer:
     def has_session(self) -> bool:
         """Whether packets can be sealed for this peer now (as of the last `handle_timer`)."""
         return self.up
+
+    @property
+    def keepalive_s(self) -> int:
+        """Seconds of silence after which something is sent; 0 for never."""
+        return self.deadlines.keepalive_s
 
     def sessions(self) -> list[Session]:
         """Every session that may open packets."""
@@ -137,9 +110,9 @@ class Peer:
         return self._retire(retired)
 
     def erase(self) -> Sequence[Session]:
-        """Drop every key; returns the sessions that held them."""
+        """Drop every transport key; returns the sessions that held them."""
         erased = self.sessions()
-        self.current = self.next = self.pending = None
+        self.current = self.next = None
         self.previous = []
         return erased
 

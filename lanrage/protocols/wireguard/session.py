@@ -30,8 +30,7 @@ _HEAD = Struct("<II")
 _NONCE = Struct("<4xQ")
 _IPV4 = Struct("!2xH8x4s4x")  # total length, source
 _IPV6 = Struct("!4xH2x16s16x")  # payload length, source
-_IPV6_HEADER_BYTES = _IPV6.size
-_IPV4_HEADER_BYTES = _IPV4.size
+_INNER_MIN_BYTES = TRANSPORT_MIN_BYTES + _IPV4.size
 
 
 class Session:
@@ -41,9 +40,9 @@ class Session:
         "_decrypt",
         "_encrypt",
         "_head",
+        "_head_received",
         "born_ns",
         "counter",
-        "head_received",
         "initiator",
         "local_index",
         "owner",
@@ -66,7 +65,7 @@ class Session:
         self.born_ns = born_ns
         self.counter = 0
         self.window = ReplayWindow()
-        self.head_received = TYPE_TRANSPORT | local_index << 32
+        self._head_received = TYPE_TRANSPORT | local_index << 32
         self._head = _HEAD.pack(TYPE_TRANSPORT, remote_index)
         self._encrypt = ChaCha20Poly1305(keys.send).encrypt
         self._decrypt = ChaCha20Poly1305(keys.receive).decrypt
@@ -103,17 +102,13 @@ class Session:
         Every packet returned is authentic, not seen before, whole, trimmed to the length its IP
         header tells, and from a source address that `owner_of` gives to the owner of the session.
         """
-        head, decrypt, nonce_of, header_of = (
-            self.head_received,
-            self._decrypt,
-            _NONCE.pack,
-            _HEADER.unpack_from,
-        )
-        window, owner, end = self.window, self.owner, start
+        head, decrypt, nonce_of = self._head_received, self._decrypt, _NONCE.pack
+        header_of, ipv4_of = _HEADER.unpack_from, _IPV4.unpack_from
+        window, owner, source_known = self.window, self.owner, b""
         packets: list[bytes] = []
-        authentic = received_bytes = run = 0
+        # Counted where something is odd; the rest follows from the number of packets.
+        refused = undelivered = run = received_bytes = 0
         expected = window.next_in_order()
-        source_known = b""
         for datagram in islice(datagrams, start, None):
             size = len(datagram)
             if size < TRANSPORT_MIN_BYTES:
@@ -121,17 +116,18 @@ class Session:
             head_seen, counter = header_of(datagram)
             if head_seen != head:
                 break
-            end += 1
             if counter != expected:
                 window.advance(run)
                 run = 0
                 if not window.is_fresh(counter):
                     drops["replayed"] += 1
+                    refused += 1
                     continue
             try:
                 packet = decrypt(nonce_of(counter), datagram[TRANSPORT_HEADER_BYTES:], None)
             except InvalidTag:
                 drops["forged"] += 1
+                refused += 1
                 continue
             if counter == expected:
                 run += 1
@@ -139,25 +135,31 @@ class Session:
             else:
                 window.mark(counter)
                 expected = window.next_in_order()
-            authentic += 1
             received_bytes += size
-            if not packet:
+            if size >= _INNER_MIN_BYTES and packet[0] >> 4 == 4:
+                total, source = ipv4_of(packet)
+            elif size == TRANSPORT_MIN_BYTES:  # a keepalive
+                undelivered += 1
                 continue
-            # An IPv4 source is 4 bytes at 12; where the last one repeats, nothing is looked up.
-            total, source = inner_of(packet)
-            if total != len(packet):
-                if not _IPV4_HEADER_BYTES <= total < len(packet):
+            else:
+                total, source = _ipv6_of(packet)
+            if total + TRANSPORT_MIN_BYTES != size:
+                if not _IPV4.size <= total <= len(packet):
                     drops["bad_inner"] += 1
+                    undelivered += 1
                     continue
                 packet = packet[:total]
+            # Where the last source repeats, nothing is looked up.
             if source != source_known:
                 if owner_of(source) is not owner:
                     drops["spoofed"] += 1
+                    undelivered += 1
                     continue
                 source_known = source
             packets.append(packet)
         window.advance(run)
-        return Opened(end, packets, authentic, received_bytes)
+        authentic = len(packets) + undelivered
+        return Opened(start + authentic + refused, packets, authentic, received_bytes)
 
 
 class Opened(NamedTuple):
@@ -169,13 +171,9 @@ class Opened(NamedTuple):
     received_bytes: int
 
 
-def inner_of(packet: bytes) -> tuple[int, bytes]:
-    """Length and source an IP packet claims; (0, b"") where it is neither IPv4 nor IPv6."""
-    version = packet[0] >> 4
-    if version == 4 and len(packet) >= _IPV4_HEADER_BYTES:
-        total, source = _IPV4.unpack_from(packet)
-        return total, source
-    if version == 6 and len(packet) >= _IPV6_HEADER_BYTES:
-        payload, source = _IPV6.unpack_from(packet)
-        return payload + _IPV6_HEADER_BYTES, source
-    return 0, b""
+def _ipv6_of(packet: bytes) -> tuple[int, bytes]:
+    """Length and source that an IPv6 packet claims; (0, b"") where it is none."""
+    if len(packet) < _IPV6.size or packet[0] >> 4 != 6:
+        return 0, b""
+    payload, source = _IPV6.unpack_from(packet)
+    return payload + _IPV6.size, source
