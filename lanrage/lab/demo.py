@@ -114,17 +114,17 @@ def _meet(lab: Lab, players: Sequence[Player]) -> Story:
         _tell(f"{guest.name} joined with a link")
         present.append(guest)
         for player in present:
-            others = [other.name for other in present if other is not player]
-            player.wait(
-                lambda player=player, others=others: player.sees(*others),  # type: ignore[misc]
-                CONNECT_S_MAX,
-                f"connected to {' and '.join(others)}",
-            )
+            _await_others(player, [other.name for other in present if other is not player])
         took_ms[guest.name] = round((time.monotonic() - started_s) * 1000)
         _tell(f"{guest.name} is connected to {' and '.join(p.name for p in present[:-1])}")
         link = alice.invite()
     pairs = [_try_pair(one, other) for i, one in enumerate(players) for other in players[i + 1 :]]
     return _story(alice, took_ms, pairs)
+
+
+def _await_others(player: Player, names: Sequence[str]) -> None:
+    what = f"connected to {' and '.join(names)}"
+    player.wait(lambda each: each.sees(*names), CONNECT_S_MAX, what)
 
 
 def _try_pair(one: Player, other: Player) -> PairStory:

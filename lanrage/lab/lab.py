@@ -50,9 +50,11 @@ class Computer:
         log: str = "",
         stdin: int | IO[bytes] = subprocess.DEVNULL,
         stdout: int | IO[bytes] | None = None,
+        stderr: int | IO[bytes] | None = None,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a program; what it prints goes to `log_file(log)` unless `stdout` takes it.
+        """Start a program; what it prints goes to `log_file(log)` unless `stdout` or `stderr`
+        take it.
 
         It is a process group of its own (Ctrl-C on a terminal does not reach it) and is killed
         with the lab. `log` defaults to the program's name.
@@ -63,7 +65,7 @@ class Computer:
                 namespaces.exec_argv(self.namespace, words),
                 stdin=stdin,
                 stdout=file if stdout is None else stdout,
-                stderr=file,
+                stderr=file if stderr is None else stderr,
                 env=None if env is None else {**os.environ, **env},
                 start_new_session=True,
             )

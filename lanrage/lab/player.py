@@ -94,6 +94,11 @@ class Player:
         argv = ["env", f"LANRAGE_STATE={self.state}", *LANRAGE, *words]
         return self.computer.run(argv, timeout_s=COMMAND_S_MAX)
 
+    def start_command(self, *words: str) -> subprocess.Popen[bytes]:
+        """As `command`, without waiting."""
+        argv = ["env", f"LANRAGE_STATE={self.state}", *LANRAGE, *words]
+        return self.computer.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
     def must(self, *words: str) -> str:
         """As `command`; its stdout, or `NodeFailed` with what it said."""
         done = self.command(*words)
@@ -137,10 +142,10 @@ class Player:
         with self._news:
             return [event.type for event in self.events]
 
-    def wait(self, met: Callable[[], bool], timeout_s: float, what: str) -> None:
-        """Until `met()`, asked again whenever this player's log grows; else `NodeFailed`."""
+    def wait(self, met: Callable[[Player], bool], timeout_s: float, what: str) -> None:
+        """Until `met(self)`, asked again whenever this player's log grows; else `NodeFailed`."""
         deadline_s = time.monotonic() + timeout_s
-        while not met():
+        while not met(self):
             with self._news:
                 self._news.wait(RECHECK_S)
             if self.process is not None and self.process.poll() is not None:
@@ -155,7 +160,7 @@ class Player:
         """The first event of that type behind position `after`."""
         found: list[Stored] = []
 
-        def met() -> bool:
+        def met(_player: Player) -> bool:
             with self._news:
                 found.extend(e for e in self.events if e.seq > after and e.type == kind)
             return bool(found)
@@ -164,10 +169,18 @@ class Player:
         return found[0]
 
     def ping(self, address: str, count: int = 4, interval_ms: float = 50.0) -> Report:
-        argv = [sys.executable, "-m", "lanrage.lab.ping", address]
+        return ping_report(self.start_ping(address, count, interval_ms))
+
+    def start_ping(
+        self, address: str, count: int, interval_ms: float, *options: str
+    ) -> subprocess.Popen[bytes]:
+        """A ping that runs meanwhile; see `ping_report`."""
+        argv = [sys.executable, "-m", "lanrage.lab.ping", address, *options]
         pace = ["--count", str(count), "--interval-ms", str(interval_ms)]
-        done = self.computer.run([*argv, *pace], timeout_s=COMMAND_S_MAX + count * interval_ms)
-        return msgspec.json.decode(done.stdout, type=Report)
+        return self.computer.popen([*argv, *pace], log="ping", stdout=subprocess.PIPE)
+
+    def has_interface(self, interface: str = "lanrage0") -> bool:
+        return self.computer.run(["ip", "link", "show", interface]).returncode == 0
 
     def address(self) -> str:
         """This player's own in the party, such as 10.66.0.2."""
@@ -206,10 +219,15 @@ class Player:
         broken = contextlib.suppress(OSError, http.client.HTTPException)
         with broken, contextlib.closing(self._connect()) as connection:
             connection.sock.settimeout(None)
-            response = self._request(connection, path)
-            while line := response.readline():
-                if line.startswith(b"data:"):
-                    self._take(msgspec.json.decode(line[5:], type=Stored))
+            kind = b"message"  # the stream also carries views, as events of other kinds
+            for line in self._request(connection, path):
+                field, _, value = line.rstrip(b"\r\n").partition(b": ")
+                if field == b"event":
+                    kind = value
+                elif field == b"data" and kind == b"message":
+                    self._take(msgspec.json.decode(value, type=Stored))
+                elif not field:
+                    kind = b"message"
         with self._news:
             self._news.notify_all()
 
@@ -252,6 +270,12 @@ class Control:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+
+
+def ping_report(pinging: subprocess.Popen[bytes]) -> Report:
+    """What it found; waits for its end."""
+    found, _ = pinging.communicate(timeout=COMMAND_S_MAX)
+    return msgspec.json.decode(found, type=Report)
 
 
 def first_line(process: subprocess.Popen[bytes], timeout_s: float) -> bytes:
