@@ -78,6 +78,8 @@ def _tcp_layout(ip_size: int, tail_size: int, payload_size: int) -> struct.Struc
 
 def _split_tcp(frame: bytes, transport: int, size: int) -> list[bytes]:
     head = transport + (frame[transport + 12] >> 4) * 4
+    if not transport + 20 <= head < len(frame):
+        return []
     payloads = [frame[at : at + size] for at in range(head, len(frame), size)]
     header_size = head - transport
     ips = _ip_headers(frame[IP_AT:transport], header_size, payloads)

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from lanrage.protocols.wireguard.engine import Engine
 from lanrage.refusal import Refusal
-from lanrage.tunnel import interface, netlink, privileges, udp, wgquick
+from lanrage.tunnel import netlink, privileges, udp, wgquick
 from lanrage.tunnel.dataplane import DataPlane, new_engine
-from lanrage.tunnel.interface import Interface
+from lanrage.tunnel.interface import Interface, create, parse
 from lanrage.tunnel.loop import Loop, now_ns
 from lanrage.tunnel.process import settle_memory
 from lanrage.tunnel.uapi import Uapi
@@ -30,12 +30,12 @@ from lanrage.tunnel.udp import UdpPort
 CONFIG_MAX = 4 << 20  # bytes
 
 
-def run(config_path: str, interface_name: str | None = None) -> int | Refusal:
+def run(config_path: Path, interface: str | None = None) -> int | Refusal:
     """The whole life of the command. Its name is the interface's, unless another is given."""
-    config = _read(Path(config_path))
+    config = _read(config_path)
     if isinstance(config, Refusal):
         return config
-    name = interface_name or Path(config_path).stem
+    name = interface or config_path.stem
     with ExitStack() as undo:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: sys.exit(0))
@@ -55,7 +55,7 @@ def _run(config: wgquick.Config, name: str, undo: ExitStack) -> int | Refusal:
     refusal = _put_peers(engine, config)
     if refusal is not None:
         return refusal
-    tap = interface.create(name)
+    tap = create(name)
     if isinstance(tap, Refusal):
         return tap
     undo.callback(tap.close)
@@ -135,7 +135,7 @@ def _put_peers(engine: Engine, config: wgquick.Config) -> Refusal | None:
 
 
 def _configure(tap: Interface, config: wgquick.Config) -> Refusal | None:
-    addresses = interface.parse(config.addresses)
+    addresses = parse(config.addresses)
     if isinstance(addresses, Refusal):
         return addresses
     refusal = tap.configure(addresses, config.mtu)
