@@ -67,7 +67,10 @@ def load_or_create(state_dir: Path, name: str | None = None) -> Identity | Refus
             return _load(path, name)
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         identity = fresh(name or os.uname().nodename)
-        _store(path, identity)
+        try:
+            _store(path, identity)
+        except FileExistsError:
+            return _load(path, name)
         return identity
     except OSError as error:
         return _refusal("identity_unusable", f"{path}: {error.strerror or error}", "")

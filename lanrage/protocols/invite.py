@@ -100,7 +100,7 @@ def parse(text: str) -> Invite | Invalid:
         return Invalid("foreign", "this is not a LANrage invite")
     payload = _decoded(found["payload"])
     ours = text.strip(_QUOTES).startswith("lanrage:")
-    if not payload.startswith(_MAGIC[: max(len(payload), 1)]):
+    if not payload.startswith(_MAGIC[: len(payload)] if ours else _MAGIC):
         return _damaged() if ours else Invalid("foreign", "this is not a LANrage invite")
     if len(payload) < _HEAD:
         return Invalid("truncated", "the end of this invite is missing")

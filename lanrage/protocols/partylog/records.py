@@ -3,7 +3,8 @@
     record    = version (1 byte, 1) | signature (64) | body
     signature = Ed25519 by the author over "lanrage chain v1" | 0 | body
     body      = one MessagePack map, a tagged union by "kind"; unknown fields are an error, because
-                a member that ignored one would compute another chain than its author meant
+                a member that ignored one would compute another chain than its author meant; so
+                a new kind or field also raises the version of the records that have it
     hash      = SHA-256 over the whole record; the party id is the base32 of the genesis' hash
 
 A join carries a `proof`: the invite's own key over "lanrage invite v1" | 0 | party id (32 bytes) |
