@@ -23,6 +23,16 @@ BUSY_MS = 5_000  # how long to wait for somebody with a shell in the file
 WAL_LIMIT_BYTES = 4 << 20  # what is kept of the WAL file after a checkpoint
 MAX_COMPARED_BYTES = 16 << 20  # up to here indexes are compared with the table; 0.2 s
 MAX_CHECKED = 100_000  # newest events whose CRC is looked at; 0.3 s
+SHM_BYTES = 32_768  # SQLite's shared memory file, at least; smaller means that making it failed
+_PRAGMAS = (
+    f"busy_timeout = {BUSY_MS}",
+    "synchronous = FULL",
+    "fullfsync = ON",
+    "trusted_schema = OFF",
+    "cell_size_check = ON",
+    "mmap_size = 0",
+    f"journal_size_limit = {WAL_LIMIT_BYTES}",
+)
 _MAGIC = b"SQLite format 3\0"
 
 
@@ -71,9 +81,9 @@ def open_reader(path: Path) -> sqlite3.Connection | Refusal:
     file: where SQLite would have to, in order to read a WAL, it reads a copy instead."""
     if not path.exists():
         return faults.missing(path)
-    lone_wal = _beside(path, "-wal").exists() and not _beside(path, "-shm").exists()
-    connect = _copy if lone_wal else _connect_reader
     try:
+        wal_alone = _size(path, "-wal") > 0 and _size(path, "-shm") < SHM_BYTES
+        connect = _copy if wal_alone else _connect_reader
         return _header(path) or _wrong(path, lambda: connect(path)) or connect(path)
     except (OSError, sqlite3.Error) as fault:
         return faults.refusal_of(fault, path, "Cannot open the event log")
@@ -81,7 +91,7 @@ def open_reader(path: Path) -> sqlite3.Connection | Refusal:
 
 def _connect_reader(path: Path) -> sqlite3.Connection:
     """`mode=ro` cannot read a file in WAL mode that has no WAL; then nobody writes it either."""
-    alone = not _beside(path, "-wal").exists()
+    alone = _size(path, "-wal") == 0 and _size(path, "-shm") < SHM_BYTES
     return _connect(path, "immutable=1" if alone else "mode=ro")
 
 
@@ -103,6 +113,12 @@ def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
+def _size(path: Path, suffix: str) -> int:
+    """Bytes of a file beside the log's; 0 where it is missing."""
+    beside = _beside(path, suffix)
+    return beside.stat().st_size if beside.exists() else 0
+
+
 def _connect(path: Path, how: str) -> sqlite3.Connection:
     db = sqlite3.connect(
         f"{path.absolute().as_uri()}?{how}",
@@ -110,16 +126,12 @@ def _connect(path: Path, how: str) -> sqlite3.Connection:
         isolation_level=None,  # transactions are ours to begin and end
         check_same_thread=False,  # opened, used and closed by aiosqlite's one thread
     )
-    for pragma in (
-        f"busy_timeout = {BUSY_MS}",
-        "synchronous = FULL",
-        "fullfsync = ON",
-        "trusted_schema = OFF",
-        "cell_size_check = ON",
-        "mmap_size = 0",
-        f"journal_size_limit = {WAL_LIMIT_BYTES}",
-    ):
-        db.execute(f"PRAGMA {pragma}")
+    try:
+        for pragma in _PRAGMAS:
+            db.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        db.close()
+        raise
     return db
 
 
