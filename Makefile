@@ -16,7 +16,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --no-input
 
 # command=package, so that only what is missing is installed
 LAB := ip=iproute2 nft=nftables
-PEERS := $(LAB) ping=iputils-ping wireguard-go=wireguard-go wg=wireguard-tools iperf3=iperf3
+PEERS := $(LAB) conntrack=conntrack ping=iputils-ping wireguard-go=wireguard-go wg=wireguard-tools iperf3=iperf3
 BROWSER := chromium=chromium
 
 help:
