@@ -504,7 +504,7 @@ def _sessions(args: argparse.Namespace) -> Outcome:
 
 
 def _control(args: argparse.Namespace) -> Outcome:
-    from lanrage.control.server import run
+    from lanrage.control.run import run
 
     return _run(run(args.listen, _state(args), json=args.json))
 
