@@ -33,11 +33,12 @@ EVENTS_LIMIT_MAX = 1000
 PING_INTERVAL_S = 15
 SEND_TIMEOUT_S = 10.0
 QR_CHARS_MAX = 1000
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 After = Annotated[int, Query(ge=-EVENTS_LIMIT_MAX, description="a seq; -N: the newest N events")]
 Limit = Annotated[int, Query(ge=1, le=EVENTS_LIMIT_MAX)]
-TypeGlob = Annotated[str | None, Query(alias="type", pattern=r"^[a-z0-9_./*?-]{1,64}\Z")]
-LastEventId = Annotated[str | None, Header(pattern=r"^[0-9]{1,18}\Z")]
+TypeGlob = Annotated[str | None, Query(alias="type", pattern=r"^[a-z0-9_./*?-]{1,64}$")]
+LastEventId = Annotated[str | None, Header(pattern=r"^[0-9]{1,18}$")]
 
 
 class App:
@@ -94,7 +95,7 @@ def _endpoint(
             return answer(Refusal("read_only", "Cannot change anything", why, fix), 403)
         try:
             asked: Any = decoder.decode(await request.body() or b"{}")
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             return _unreadable(str(error))
         result = await node.submit(asked)
         return answer(result, 409 if isinstance(result, Refusal) else 200)
@@ -125,7 +126,7 @@ def _add_views(api: FastAPI, node: Node, feed: Feed) -> None:
         """A link as QR code. In the body: an invite is a secret, and URLs get written down."""
         try:
             text = msgspec.json.decode(await request.body(), type=schema.QrText).text
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             return _unreadable(str(error))
         if not 0 < len(text) <= QR_CHARS_MAX:
             return _unreadable(f"text must have 1 to {QR_CHARS_MAX} characters")
@@ -133,7 +134,7 @@ def _add_views(api: FastAPI, node: Node, feed: Feed) -> None:
 
     @api.get("/api/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
-        return answer({**api.openapi(), "components": schema.openapi_components()})
+        return answer(schema.complete(api.openapi()))
 
     @api.get("/metrics", include_in_schema=False)
     async def prometheus() -> Response:

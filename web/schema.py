@@ -53,25 +53,30 @@ def takes(body: type) -> Schema:
 
 def answers(good: Schema) -> dict[int | str, Schema]:
     """The `responses` of a route: its document, or a refusal."""
+    return _responses("Done", "application/json", good)
+
+
+def _responses(meaning: str, media_type: str, good: Schema) -> dict[int | str, Schema]:
     refusal = {"application/json": {"schema": ref(Refusal)}}
     return {
-        200: {"description": "Done", "content": {"application/json": {"schema": good}}},
+        200: {"description": meaning, "content": {media_type: {"schema": good}}},
         "4XX": {"description": "Refused", "content": refusal},
     }
 
 
-SVG: dict[int | str, Schema] = {200: {"description": "A picture", "content": {"image/svg+xml": {}}}}
-STREAM: dict[int | str, Schema] = {
-    200: {
-        "description": "`id:` seq, `data:` a Stored. Also `event: hello`, `status` and `reset`.",
-        "content": {"text/event-stream": {"schema": {"$ref": REF.format(name="Stored")}}},
-    }
-}
+SVG = _responses("A picture", "image/svg+xml", {"type": "string"})
+STREAM = _responses(
+    "`id:` seq, `data:` a Stored. Also `event: hello`, `status` and `reset`, without events.",
+    "text/event-stream",
+    ref(Stored),
+)
 
 
-def openapi_components() -> Schema:
+def complete(document: Schema) -> Schema:
+    """FastAPI's list of routes, with our schemas and the token."""
     bearer = {"type": "http", "scheme": "bearer"}
-    return {"schemas": components(), "securitySchemes": {"token": bearer}}
+    parts = {"schemas": components(), "securitySchemes": {"token": bearer}}
+    return {**document, "components": parts, "security": [{"token": []}]}
 
 
 def _untag(schema: Schema) -> None:

@@ -21,7 +21,8 @@ class PageBuildHook(BuildHookInterface[Any]):
         if version == "editable":
             return
         spec = importlib.util.spec_from_file_location("lanrage_page", root / "web" / "build.py")
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         page = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(page)
         page.build(root / "web" / "ui")
