@@ -8,16 +8,20 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help up demo test check bench lock clean root ready
+.PHONY: help up demo test check bench ready lock clean root
 
 PY := .venv/bin/python
 ARGS ?=
-PIP := $(PY) -m pip --disable-pip-version-check --no-input
 
 # command=package, so that only what is missing is installed
 LAB := ip=iproute2 nft=nftables
-PEERS := $(LAB) conntrack=conntrack ping=iputils-ping wireguard-go=wireguard-go wg=wireguard-tools iperf3=iperf3
+PEERS := $(LAB) conntrack=conntrack ping=iputils-ping wireguard-go=wireguard-go \
+	wg=wireguard-tools iperf3=iperf3
 BROWSER := chromium=chromium
+
+# What sudo makes in somebody's folder is theirs, or their own next `make check` could not write.
+OURS := trap '[ "$${SUDO_UID-}" != "$$(stat -c %u .)" ] || \
+	find . -user root -exec chown -h "$$SUDO_UID:$$SUDO_GID" {} +' EXIT;
 
 help:
 	@echo 'make up      this computer joins in: node, dashboard, control (root)'
@@ -30,54 +34,45 @@ help:
 	@echo 'make clean   remove everything that make made'
 
 up: root ready
-	@exec .venv/bin/lanrage up $(ARGS)
+	@$(OURS) .venv/bin/lanrage up $(ARGS)
 
 demo: root ready
 	@.ci/need $(LAB)
-	@exec .venv/bin/lanrage demo $(ARGS)
+	@$(OURS) .venv/bin/lanrage demo $(ARGS)
 
 test: ready
 ifeq ($(shell id -u),0)
 	@.ci/need $(PEERS) $(BROWSER)
 endif
-	@$(PY) -m pytest --leaks $(ARGS)
+	@$(OURS) $(PY) -m pytest --leaks $(ARGS)
 
 check: .make/installed
 	@echo '==> format and lint'
-	@$(PY) -m ruff format --check --quiet .
-	@$(PY) -m ruff check --quiet .
+	@$(OURS) $(PY) -m ruff format --check --quiet . && $(PY) -m ruff check --quiet .
 	@echo '==> types'
-	@$(PY) -m mypy
+	@$(OURS) $(PY) -m mypy
 	@echo '==> import contracts'
 	@.venv/bin/lint-imports --no-cache
 	@echo '==> documents and house style'
-	@$(PY) -m pytest tests/test_docs.py tests/test_tidy.py
+	@$(OURS) $(PY) -m pytest tests/test_docs.py tests/test_tidy.py
 
 bench: root .make/installed
 	@.ci/need $(PEERS)
-	@$(PY) -m bench $(ARGS)
+	@$(OURS) $(PY) -m bench $(ARGS)
 
 root:
 	@test "$$(id -u)" -eq 0 || { \
 	  echo 'Needs root, to create a network interface. Run: sudo make $(MAKECMDGOALS)' >&2; exit 1; }
 
-# The editable install adds the `lanrage` command and this package's metadata. Its build back end
-# is in the same lock file, and by then the page that it would otherwise build silently is there.
-.make/installed: requirements.lock pyproject.toml .ci/venv
-	@mkdir -p .make
-	@.ci/venv
-	@echo '==> packages of requirements.lock'
-	@$(PIP) install --require-hashes -r requirements.lock
-	@$(PY) -m web.build
-	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index -e .
-	@touch $@
+.make/installed: requirements.lock pyproject.toml .ci/install
+	@$(OURS) .ci/install
 
 # Looks at a digest of the sources first, so this is no work when nothing changed.
 ready: .make/installed
-	@$(PY) -m web.build
+	@$(OURS) $(PY) -m web.build
 
 lock: .make/installed
-	@$(PIP) install --quiet uv
+	@$(PY) -m pip --disable-pip-version-check install --quiet uv
 	@{ echo '# Every package that running, testing and checking need, pinned by hash. Made by `make lock`.'; \
 	  .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header --group dev pyproject.toml; } > .make/lock
