@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
+from lanrage.protocols.wireguard.constants import REKEY_AFTER
 from lanrage.protocols.wireguard.engine import Address, Engine, Peer
 from lanrage.tunnel.interface import Interface
 from lanrage.tunnel.loop import Loop, now_ns
@@ -179,10 +180,15 @@ class DataPlane:
         self.drops[reason] = self.drops.get(reason, 0) + count
 
 
-def new_engine(private_key: bytes, *, roaming: bool) -> Engine:
+def new_engine(private_key: bytes, *, roaming: bool, rekey_after_ns: int = REKEY_AFTER) -> Engine:
     """An engine on this computer's clocks and randomness."""
-    offset = time.time_ns() - now_ns()
-    return Engine(private_key, random=os.urandom, wall_offset_ns=offset, roaming=roaming)
+    return Engine(
+        private_key,
+        random=os.urandom,
+        wall_offset_ns=time.time_ns() - now_ns(),
+        roaming=roaming,
+        rekey_after_ns=rekey_after_ns,
+    )
 
 
 def _name(failure: OSError) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from lanrage.protocols.wireguard.constants import REKEY_AFTER
 from lanrage.protocols.wireguard.engine import Engine
 from lanrage.refusal import Refusal
 from lanrage.tunnel import netlink, privileges, udp, wgquick
@@ -30,8 +31,11 @@ from lanrage.tunnel.udp import UdpPort
 CONFIG_MAX = 4 << 20  # bytes
 
 
-def run(config_path: Path, interface: str | None = None) -> int | Refusal:
-    """The whole life of the command. Its name is the interface's, unless another is given."""
+def run(
+    config_path: Path, interface: str | None = None, *, rekey_after_ns: int = REKEY_AFTER
+) -> int | Refusal:
+    """The whole life of the command. The file's name is the interface's, unless one is given.
+    Only tests renew sessions sooner than the protocol says."""
     config = _read(config_path)
     if isinstance(config, Refusal):
         return config
@@ -40,13 +44,13 @@ def run(config_path: Path, interface: str | None = None) -> int | Refusal:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: sys.exit(0))
         try:
-            return _run(config, name, undo)
+            return _run(config, name, rekey_after_ns, undo)
         except SystemExit:
             return 0
 
 
-def _run(config: wgquick.Config, name: str, undo: ExitStack) -> int | Refusal:
-    engine = new_engine(config.private_key, roaming=True)
+def _run(config: wgquick.Config, name: str, rekey_after_ns: int, undo: ExitStack) -> int | Refusal:
+    engine = new_engine(config.private_key, roaming=True, rekey_after_ns=rekey_after_ns)
     engine.mtu = config.mtu
     port = udp.open_port(config.port)
     if isinstance(port, Refusal):

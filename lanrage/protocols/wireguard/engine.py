@@ -94,11 +94,13 @@ class Engine:
         random: Callable[[int], bytes],
         wall_offset_ns: int,
         roaming: bool,
+        rekey_after_ns: int = REKEY_AFTER,
     ) -> None:
         self._identity = noise.Identity(private_key)
         self._random = random
         self._wall_offset_ns = wall_offset_ns
         self._roaming = roaming
+        self._rekey_after_ns = rekey_after_ns
         self.public_key = self._identity.public_key
         self.mtu = 1420
         self.drops = dict.fromkeys(DROP_REASONS, 0)
@@ -230,7 +232,7 @@ class Engine:
         peer.tx_packets += len(datagrams)
         peer.deadlines.sent_data(now_ns)
         if session.counter > REKEY_AFTER_MESSAGES or (
-            session.initiator and now_ns - session.born_ns >= REKEY_AFTER
+            session.initiator and now_ns - session.born_ns >= self._rekey_after_ns
         ):
             self._want_handshake(peer, now_ns)
         return datagrams
