@@ -155,6 +155,7 @@ class _Session:
         self._outbox: asyncio.Queue[m.FromNode] = asyncio.Queue(SIGNALS_MAX)
         self._answers: dict[int, asyncio.Future[_Answer | None]] = {}
         self._appends = 0
+        self._one_append = asyncio.Lock()  # our own would only race each other
         self._stopped = False
         self._task = asyncio.create_task(self._run(), name="control client")
 
@@ -288,7 +289,7 @@ class _Session:
     async def append(self, build: Callable[[Chain], bytes | Invalid]) -> Chain | Refusal:
         tried: set[str] = set()
         try:
-            async with asyncio.timeout(APPEND_S):
+            async with asyncio.timeout(APPEND_S), self._one_append:
                 for _ in range(APPEND_TRIES_MAX):
                     result = await self._append(build(self._chain), tried)
                     # A connection may break after control has stored the record but before it

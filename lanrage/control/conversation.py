@@ -44,7 +44,8 @@ class Audience:
 
     def online(self) -> tuple[str, ...]:
         members = self.party.chain.members
-        return tuple(sorted({c.peer for c in self.conversations if c.peer in members}))
+        present = {each.peer for each in self.conversations if not each.entered_as_guest}
+        return tuple(sorted(present & members.keys()))
 
     def forward(self, to: str, signal: Signal) -> None:
         for each in self.conversations:
@@ -56,6 +57,9 @@ class Conversation:
     def __init__(self, peer: str, audience: Audience, told: int, guest: bool) -> None:
         self.peer = peer
         self.guest = guest  # holds an invite; must become a member soon
+        # A join's connection ends with the join; the member's own one follows. Counting the first
+        # would show everybody a newcomer that goes offline at once.
+        self.entered_as_guest = guest
         self.audience = audience
         self.party = audience.party
         self.final: Refused | None = None  # nothing follows it

@@ -34,6 +34,7 @@ def now_ms() -> int:
 async def serving(
     state: Path, port: int = 0, creators: frozenset[str] | None = None
 ) -> AsyncIterator[ControlServer]:
+    await asyncio.to_thread(state.mkdir, exist_ok=True)
     log = await Log.open(state / "control.sqlite", session="s" * 16)
     assert isinstance(log, Log), log
     server = await ControlServer.start("127.0.0.1", port, log, creators=creators)
@@ -91,7 +92,16 @@ class Node:
         self.chain = chain
         self.client.want(Target(joined.party, urls or (joined.url,), chain))
 
+    @property
+    def online(self) -> tuple[str, ...]:
+        """Who was connected at the last report."""
+        told = [each.online for each in self.notices if isinstance(each, control.Presence)]
+        return told[-1] if told else ()
+
     async def found(self, server: ControlServer, name: str = "Friday") -> Joined:
+        return await self.found_at(url_of(server), name)
+
+    async def found_at(self, url: str, name: str = "Friday") -> Joined:
         record = partylog.genesis(
             self.identity.signer,
             name=name,
@@ -100,7 +110,7 @@ class Node:
             nonce=secrets.token_bytes(16),
             at_ms=now_ms(),
         )
-        joined = await control.create(url_of(server), self.identity, record)
+        joined = await control.create(url, self.identity, record)
         assert isinstance(joined, Joined), joined
         self.enter(joined)
         return joined

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 from lanrage.control import client as control
@@ -21,7 +22,7 @@ async def test_a_party_is_founded_and_a_guest_joins_and_both_see_each_other(
         await ada.until(lambda: len(ada.chain.members) == 2)
         both = tuple(sorted((ada.identity.peer, bob.identity.peer)))
         for node in (ada, bob):
-            await node.until(lambda node=node: _online(node) == both)  # type: ignore[misc]
+            await node.until(partial(_sees, node, both))
         assert bob.chain.members == ada.chain.members
         assert bob.chain.members[bob.identity.peer].address == "10.66.0.2"
 
@@ -63,9 +64,8 @@ async def test_who_is_kicked_learns_it_and_stays_out(tmp_path: Path) -> None:
         assert again.code == "kicked"
 
 
-def _online(node: Node) -> tuple[str, ...]:
-    found = [each.online for each in node.notices if isinstance(each, control.Presence)]
-    return found[-1] if found else ()
+def _sees(node: Node, online: tuple[str, ...]) -> bool:
+    return node.online == online
 
 
 async def test_a_browser_is_told_what_listens_here(tmp_path: Path) -> None:
