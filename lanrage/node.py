@@ -50,6 +50,7 @@ BATCH_MAX = 256
 RESOLVE_TIMEOUT_S = 5.0
 LABEL_DELAY_S = 5.0  # the classic NAT test must not compete with a join
 FULL_DISK_RETRY_S = 1.0
+CLOSE_TIMEOUT_S = 5.0
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +95,7 @@ class Node:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._label_task: asyncio.Task[None] | None = None
         self._watch = AddressWatch(options.interface)
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # --- what the web room sees (web.port.Node) ------------------------------------------------
 
@@ -122,12 +124,13 @@ class Node:
 
     async def run(self, stop: asyncio.Event) -> str:
         """Until `stop` is set or the tunnel process ends. Returns the reason in words."""
-        loop = self._spawn(self._loop())
+        self._spawn(self._loop())
         stopping = self._spawn(stop.wait())
         ended = self._link.closed
-        done, _ = await asyncio.wait({loop, stopping, ended}, return_when=asyncio.FIRST_COMPLETED)
-        if loop in done:
-            loop.result()  # a programming error: let it be seen
+        watched = {stopping, ended, self._broken}
+        done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+        if self._broken in done:
+            self._broken.result()  # a programming error: let it be seen
         if stopping in done:
             return "stopped"
         return f"the tunnel process ended (status {ended.result()})"
@@ -139,13 +142,17 @@ class Node:
 
     async def close(self, reason: str) -> None:
         """Say so in the log, then take everything down."""
-        await asyncio.wait_for(self.tell(c.CloseSession(reason=reason)), timeout=5)
-        self._watch.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.client.close()
-        await self._stop_serving()
+        try:
+            if not self._broken.done():
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await self.tell(c.CloseSession(reason=reason))
+        finally:
+            self._watch.close()
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self.client.close()
+            await self._stop_serving()
 
     def report(self, command: c.Reported) -> None:
         """Something happened. If the inbox is full the report is counted and dropped."""
@@ -225,8 +232,17 @@ class Node:
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """No task may die unseen: its error ends the node."""
+        self._tasks.discard(task)
+        if task.cancelled() or self._broken.done():
+            return
+        error = task.exception()
+        if error is not None:
+            self._broken.set_exception(error)
 
     # --- effects -------------------------------------------------------------------------------
 
@@ -281,11 +297,14 @@ class Node:
         return None
 
     async def _stop_serving(self) -> None:
-        if self._server is None or self._server_log is None:
+        server, log = self._server, self._server_log
+        if server is None or log is None:
             return
-        await self._server.close()
-        await self._server_log.close()
         self._server = self._server_log = None
+        try:
+            await server.close()
+        finally:
+            await log.close()  # or its thread would keep the process alive
 
     @property
     def control_port(self) -> int:

@@ -156,11 +156,12 @@ async def _serve(
     state_dir.write_api(settings.state, api)
     _say_ready(settings, node, api)
     gc.freeze()  # what was imported stays: never look through it again
+    reason = "a fault in LANrage"
     try:
         reason = await running
-        await node.close(reason)
     finally:
         (settings.state / state_dir.API).unlink(missing_ok=True)
+        await node.close(reason)
         await server.close()
     if stop.is_set():
         return None
