@@ -33,8 +33,10 @@ class Message(NamedTuple):
 
 
 @asynccontextmanager
-async def serving(node: Node, *, read_only: bool = False) -> AsyncIterator[WebServer]:
-    server = await serve(node, token=TOKEN, host="127.0.0.1", port=0, read_only=read_only)
+async def serving(
+    node: Node, *, read_only: bool = False, port: int = 0
+) -> AsyncIterator[WebServer]:
+    server = await serve(node, token=TOKEN, host="127.0.0.1", port=port, read_only=read_only)
     assert not isinstance(server, Refusal), server
     try:
         yield server

@@ -3,18 +3,33 @@
 
 import { reactive } from "vue";
 
+import type { PartyView } from "./api";
+
 const KEY = "lanrage.links";
 
-export const links = reactive<Record<string, string>>(
-  JSON.parse(sessionStorage.getItem(KEY) ?? "{}"),
-);
-
-export function keepLink(party: string, link: string): void {
-  links[party] = link;
-  sessionStorage.setItem(KEY, JSON.stringify(links));
+interface Kept {
+  id: string;
+  link: string;
 }
 
-export function forgetLink(party: string): void {
-  delete links[party];
-  sessionStorage.setItem(KEY, JSON.stringify(links));
+const kept = reactive<Record<string, Kept>>(JSON.parse(sessionStorage.getItem(KEY) ?? "{}"));
+
+/** Remember the link in a command's answer, if there is one. */
+export function keepLink(answer: Record<string, string> | null): void {
+  if (!answer?.party || !answer.invite) return;
+  kept[answer.party] = { id: answer.id ?? "", link: answer.invite };
+  sessionStorage.setItem(KEY, JSON.stringify(kept));
+}
+
+export function openInvites(party: PartyView): PartyView["invites"] {
+  const now = Date.now();
+  return party.invites.filter(
+    (each) => !each.revoked && each.uses_left > 0 && each.expires_at > now,
+  );
+}
+
+/** The kept link, while somebody can still join with it; else empty. */
+export function linkOf(party: PartyView): string {
+  const mine = kept[party.id];
+  return mine && openInvites(party).some((each) => each.id === mine.id) ? mine.link : "";
 }

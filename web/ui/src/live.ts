@@ -3,7 +3,7 @@
 // One stream feeds everything. It resumes behind the last event seen, so nothing is lost or shown
 // twice over a reconnect. A tab nobody looks at lets go of it: browsers allow six connections.
 
-import { computed, reactive, ref, shallowReactive, shallowRef } from "vue";
+import { computed, reactive, ref, shallowRef } from "vue";
 
 import type { Commands, Payloads, PeerView, Refusal, Status, Stored } from "./api";
 import { ask, keepToken, Locked, stream, takeToken, type Message } from "./client";
@@ -15,19 +15,21 @@ const SILENCE_MS_MAX = 40_000; // the node sends something every 15 s
 const BACKOFF_MS_MIN = 400;
 const BACKOFF_MS_MAX = 8_000;
 const HIDDEN_MS_MAX = 30_000;
+const GATHER_MS = 50; // a burst of events is drawn at once
 
 export type Link = "connecting" | "live" | "lost" | "locked";
 
 export const link = ref<Link>("connecting");
 export const status = shallowRef<Status | null>(null);
 export const readOnly = ref(false);
-export const events = shallowReactive<Stored[]>([]);
+export const events = shallowRef<readonly Stored[]>([]);
 export const rtts = reactive(new Map<string, number[]>());
 export const refusal = shallowRef<Refusal | null>(null);
 export const busy = ref(false);
 
 const names = reactive(new Map<string, string>());
 let lastEventId = "";
+let gathered: Stored[] = [];
 let abort = new AbortController();
 let wake: () => void = () => {};
 
@@ -132,7 +134,7 @@ function take(message: Message): void {
   if (!message.data) return;
   if (message.event === "status") takeStatus(JSON.parse(message.data));
   else if (message.event === "hello") readOnly.value = JSON.parse(message.data).read_only;
-  else if (message.event === "reset") events.length = 0;
+  else if (message.event === "reset") forgetEvents();
   else takeEvent(JSON.parse(message.data));
 }
 
@@ -154,9 +156,19 @@ function takeRtt(peer: PeerView): void {
 }
 
 function takeEvent(stored: Stored): void {
-  learnName(stored);
-  events.push(stored);
-  if (events.length > EVENTS_MAX) events.splice(0, events.length - EVENTS_MAX);
+  if (gathered.length === 0) setTimeout(showEvents, GATHER_MS);
+  gathered.push(stored);
+}
+
+function showEvents(): void {
+  gathered.forEach(learnName);
+  events.value = [...events.value, ...gathered].slice(-EVENTS_MAX);
+  gathered = [];
+}
+
+function forgetEvents(): void {
+  gathered = [];
+  events.value = [];
 }
 
 function learnName(stored: Stored): void {

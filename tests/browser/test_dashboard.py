@@ -1,0 +1,240 @@
+"""What a person sees and can do, in a real browser."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from events.nat import NatMapped, NatUnmapped
+from events.path import PathLost, PathQuality
+from events.peer import PeerOffline
+from lanrage import commands as c
+from lanrage.refusal import Refusal
+from tests.web.http import TOKEN, serving
+from tests.web.stage import Stage
+from web.server import WebServer
+
+pytestmark = pytest.mark.browser
+
+HOSTILE = "<img src=x onerror=hit()>"
+
+
+async def test_the_token_leaves_the_address_bar_and_survives_a_reload(page: Page) -> None:
+    await expect(page.get_by_role("banner")).to_contain_text("Live")
+    assert TOKEN not in page.url
+    await page.reload()
+    await expect(page.get_by_role("banner")).to_contain_text("Live")
+    assert TOKEN not in page.url
+
+
+async def test_without_a_token_the_page_asks_for_one(browser: Browser, server: WebServer) -> None:
+    page = await browser.new_page()
+    await page.goto(f"http://127.0.0.1:{server.port}/")
+    await expect(page.get_by_role("heading", name="locked")).to_be_visible()
+    await page.get_by_label("Dashboard link or token").fill(f"http://127.0.0.1/#token={TOKEN}")
+    await page.get_by_role("button", name="Unlock").click()
+    await expect(page.get_by_role("heading", name="Play together")).to_be_visible()
+
+
+async def test_a_wrong_token_locks_the_page(browser: Browser, server: WebServer) -> None:
+    page = await browser.new_page()
+    await page.goto(f"http://127.0.0.1:{server.port}/#token=wrong")
+    await expect(page.get_by_role("heading", name="locked")).to_be_visible()
+
+
+async def test_creating_a_party_shows_its_link_to_copy_and_as_qr_code(
+    page: Page, stage: Stage, tmp_path: Path
+) -> None:
+    await expect(page.get_by_text("Every step")).not_to_be_visible()
+    await page.screenshot(path=tmp_path / "no-party.png")
+    await page.get_by_label("Start your own").fill("Friday night")
+    await page.get_by_role("button", name="Create").click()
+    await expect(page.get_by_role("heading", name="Friday night")).to_be_visible()
+    assert stage.asked == [c.Create(name="Friday night")]
+    await page.get_by_role("button", name="Copy the invite link").click()
+    copied = await page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("lanrage://join#")
+    await page.get_by_role("button", name="QR").click()
+    picture = page.get_by_alt_text("QR code")
+    await expect(picture).to_be_visible()
+    assert await picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 20
+    await expect(page.get_by_text("Nobody else is here yet")).to_be_visible()
+    await page.screenshot(path=tmp_path / "party.png")
+
+
+async def test_joining_with_a_bad_link_says_why_and_what_to_do(page: Page, stage: Stage) -> None:
+    stage.refusal = Refusal("invite_used", "Cannot join", "this invite was used", "Ask Ada.")
+    await page.get_by_label("A friend sent you a link?").fill("lanrage://join#AAAA")
+    await page.get_by_role("button", name="Join").click()
+    refused = page.locator("[data-test=refusal]")
+    await expect(refused).to_contain_text("Cannot join: this invite was used. Ask Ada.")
+    await refused.get_by_role("button", name="Dismiss").click()
+    await expect(refused).to_have_count(0)
+
+
+async def test_members_appear_with_address_path_and_speed_while_the_page_is_open(
+    page: Page, stage: Stage, tmp_path: Path
+) -> None:
+    await stage.submit(c.Create(name="Friday night"))
+    bob = await stage.welcome("Bob", rtt_us=0)
+    row = page.locator(f"[data-peer='{bob.peer}']")
+    await expect(row).to_have_attribute("data-state", "connecting")
+    await stage.connect(bob.peer, 41_000, "203.0.113.7:26666")
+    await expect(row).to_have_attribute("data-state", "connected")
+    await expect(row).to_contain_text("Direct")
+    await expect(row).to_contain_text("203.0.113.7:26666")
+    await expect(row).to_contain_text("41 ms")
+    await stage.measure(bob.peer, 43_000)
+    await expect(row).to_contain_text("43 ms")
+    await expect(row.locator("polyline")).to_have_count(1)
+    await row.get_by_role("button", name="Copy the address of Bob").click()
+    assert await page.evaluate("navigator.clipboard.readText()") == "10.66.0.2"
+    await page.screenshot(path=tmp_path / "members.png")
+
+
+async def test_the_founder_can_remove_a_member_after_being_asked(page: Page, stage: Stage) -> None:
+    await stage.submit(c.Create(name="Friday night"))
+    bob = await stage.welcome("Bob")
+    await page.get_by_role("button", name="Remove").click()
+    await expect(page.get_by_text("Remove Bob?")).to_be_visible()
+    await page.get_by_role("button", name="No", exact=True).click()
+    await page.get_by_role("button", name="Remove").click()
+    await page.get_by_role("button", name="Yes").click()
+    await expect(page.locator(f"[data-peer='{bob.peer}']")).to_have_count(0)
+    await expect(page.get_by_text("Ada removed Bob")).to_be_visible()
+
+
+async def test_renaming_inviting_revoking_and_leaving_work_by_keyboard(
+    page: Page, stage: Stage
+) -> None:
+    await stage.submit(c.Create(name="Friday night"))
+    await page.get_by_role("button", name="Rename").press("Enter")
+    await page.get_by_label("Your name").fill("Ada L")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("banner")).to_contain_text("Ada L")
+    await page.get_by_label("Number of players").select_option("3")
+    await page.get_by_role("button", name="New link").press("Enter")
+    await expect(page.get_by_text("3 places left")).to_be_visible()
+    await page.locator(".invites li", has_text="3 places").get_by_role("button").press("Enter")
+    await expect(page.get_by_text("3 places left")).to_have_count(0)
+    await expect(page.locator("[data-test=invite-link]")).to_have_count(0)
+    await page.get_by_role("button", name="Leave party").press("Enter")
+    await expect(page.get_by_role("button", name="No", exact=True)).to_be_focused()
+    await page.get_by_role("button", name="Yes").press("Enter")
+    await expect(page.get_by_role("heading", name="Play together")).to_be_visible()
+
+
+async def test_the_stream_tells_each_event_in_words_and_can_be_filtered_and_opened(
+    page: Page, stage: Stage
+) -> None:
+    await stage.append(NatMapped(server="192.0.2.1:3478", mapped="198.51.100.4:40001", rtt_ms=21))
+    line = page.locator(f"[data-seq='{stage.head}']")
+    await expect(line).to_contain_text("192.0.2.1:3478 sees this computer as 198.51.100.4:40001")
+    await line.get_by_role("button").click()
+    await expect(line.locator("pre")).to_contain_text('"rtt_ms": 21')
+    await page.get_by_role("group", name="Show topics").get_by_text("nat").click()
+    await expect(line).to_have_count(0)
+    await expect(page.locator("[data-type='session.started']")).to_be_visible()
+
+
+async def test_the_stream_follows_the_newest_event_until_one_scrolls_up(
+    page: Page, stage: Stage
+) -> None:
+    for n in range(60):
+        await stage.append(NatUnmapped(server=f"192.0.2.{n}:3478", reason="no answer"))
+    newest = page.locator(f"[data-seq='{stage.head}']")
+    await expect(newest).to_be_in_viewport()
+    scroller = page.get_by_label("Events, newest last")
+    await scroller.evaluate("list => { list.scrollTop = 0 }")
+    await expect(page.get_by_role("button", name="Newest")).to_be_visible()
+    await stage.append(NatUnmapped(server="192.0.2.99:3478", reason="no answer"))
+    await expect(page.get_by_role("button", name="1 new")).to_be_visible()
+    assert await scroller.evaluate("list => list.scrollTop") == 0
+    await page.get_by_role("button", name="1 new").click()
+    await expect(page.locator(f"[data-seq='{stage.head}']")).to_be_in_viewport()
+
+
+async def test_a_very_long_log_keeps_the_page_small(page: Page, stage: Stage) -> None:
+    for _ in range(40):
+        await stage.append(*(NatUnmapped(server=f"s{n}", reason="no answer") for n in range(50)))
+    await expect(page.locator(f"[data-seq='{stage.head}']")).to_be_attached()
+    assert await page.locator(".event").count() <= 500
+
+
+async def test_what_others_call_themselves_is_shown_and_never_run(page: Page, stage: Stage) -> None:
+    await page.evaluate("() => { window.hit = () => { document.title = 'HIT' } }")
+    await stage.submit(c.Create(name=HOSTILE))
+    bob = await stage.welcome(HOSTILE)
+    path = PathQuality(kind="direct", address=HOSTILE, rtt_us=1)
+    await stage.append(
+        PathLost(peer=bob.peer, old=path, reason=HOSTILE),
+        PeerOffline(peer=bob.peer, reason="<script>hit()</script>"),
+    )
+    await expect(page.get_by_role("heading", name=HOSTILE)).to_be_visible()
+    await expect(page.locator(f"[data-peer='{bob.peer}'] strong")).to_have_text(HOSTILE)
+    await expect(page.locator(f"[data-seq='{stage.head}']")).to_contain_text("<script>hit()")
+    await page.locator(f"[data-seq='{stage.head}'] button").click()
+    assert await page.locator("#app img, #app script").count() == 0
+    assert await page.title() == "LANrage"
+
+
+async def test_a_lost_connection_is_said_and_mended_without_losing_an_event(
+    browser: Browser, stage: Stage, built: None, tmp_path: Path
+) -> None:
+    async with serving(stage) as first:
+        port = first.port
+        page = await browser.new_page()
+        await page.goto(f"http://127.0.0.1:{port}/#token={TOKEN}")
+        await expect(page.locator("[data-seq='2']")).to_be_attached()
+    lost = page.locator("[data-test=lost]")
+    await expect(lost).to_be_visible()
+    await page.screenshot(path=tmp_path / "lost.png")
+    await stage.append(NatUnmapped(server="192.0.2.1:3478", reason="while away"))
+    async with serving(stage, port=port):
+        await page.get_by_role("button", name="Try now").click()
+        await expect(lost).to_have_count(0)
+        await expect(page.get_by_text("while away")).to_be_visible()
+        seqs = await page.locator(".event").evaluate_all("all => all.map(e => +e.dataset.seq)")
+        assert seqs == [1, 2, 3]
+
+
+async def test_a_replay_offers_nothing_to_change(
+    browser: Browser, stage: Stage, built: None
+) -> None:
+    await stage.submit(c.Create(name="Friday night"))
+    await stage.welcome("Bob")
+    async with serving(stage, read_only=True) as server:
+        page = await browser.new_page()
+        await page.goto(f"http://127.0.0.1:{server.port}/#token={TOKEN}")
+        await expect(page.get_by_role("banner")).to_contain_text("Replay")
+        await expect(page.get_by_role("heading", name="Friday night")).to_be_visible()
+        for name in ("Leave party", "Remove", "Rename", "New link", "Revoke"):
+            await expect(page.get_by_role("button", name=name)).to_have_count(0)
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+async def test_nothing_is_cut_off_at_the_side(
+    page: Page, stage: Stage, tmp_path: Path, width: int
+) -> None:
+    await page.set_viewport_size({"width": width, "height": 900})
+    await stage.submit(c.Create(name="WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWW"))
+    await stage.welcome(
+        "Bartholomew the Unbreakable, 2nd", address="[2001:db8:1234:5678::9abc]:26666"
+    )
+    await stage.invite()
+    await expect(page.get_by_text("ms", exact=False).first).to_be_visible()
+    await expect(page.locator(".member")).to_have_count(1)
+    assert await page.evaluate("document.documentElement.scrollWidth") <= width
+    await page.screenshot(path=tmp_path / "wide.png", full_page=True)
+
+
+async def test_everything_that_can_be_pressed_has_a_name(page: Page, stage: Stage) -> None:
+    await stage.submit(c.Create(name="Friday night"))
+    await stage.welcome("Bob")
+    await expect(page.locator(".member")).to_have_count(1)
+    for control in await page.locator("button, input, select").all():
+        snapshot = await control.aria_snapshot()
+        assert re.search(r'"[^"]+"', snapshot), snapshot
