@@ -10,6 +10,7 @@ from lanrage.control.messages import DEFAULT_PORT
 from lanrage.refusal import Refusal
 
 _SECURE: Final = {"ws": False, "http": False, "wss": True, "https": True}
+_WRITTEN: Final = re.compile(r"[\x21-\x7e]{1,500}")  # urlsplit would drop what is not of this
 _HOST: Final = re.compile(r"[0-9A-Za-z_.:%-]{1,253}")
 
 
@@ -17,6 +18,8 @@ def websocket_url(text: str) -> str | Refusal:
     """The `ws://` or `wss://` URL for `text`. A bare `host` means LANrage's own port; a URL
     without a port means its scheme's."""
     written = text.strip()
+    if _WRITTEN.fullmatch(written) is None:
+        return _refusal(text)
     bare = "://" not in written
     try:
         parts = urlsplit(f"ws://{written}" if bare else written)
