@@ -78,10 +78,10 @@ class AllowedIps(Generic[Owner]):
         return None
 
     def _reorder(self) -> None:
-        for size, order in self._order.items():
-            order[:] = [
-                (size * 8 - length, self._shorter[key])
-                for key in sorted(self._shorter, reverse=True)
-                for length in (key[1],)
-                if key[0] == size
+        longest_first = sorted(self._shorter.items(), reverse=True, key=lambda item: item[0])
+        for size in self._order:
+            self._order[size] = [
+                (size * 8 - length, networks)
+                for (bytes_long, length), networks in longest_first
+                if bytes_long == size
             ]
