@@ -94,6 +94,10 @@ def _lines_matching(pattern: re.Pattern[str]) -> list[str]:
     return found
 
 
+def _line_at(name: str, number: int) -> str:
+    return (ROOT / name).read_text(encoding="utf-8").splitlines()[number - 1]
+
+
 def _depth(node: ast.AST, depth: int = 0) -> int:
     deepest = depth
     for field, value in ast.iter_fields(node):
@@ -173,10 +177,6 @@ def test_every_module_says_why_it_exists() -> None:
     assert not silent, "\n".join(silent)
 
 
-def line_at(name: str, number: int) -> str:
-    return (ROOT / name).read_text(encoding="utf-8").splitlines()[number - 1]
-
-
 def test_catching_everything_gives_its_reason_on_the_line() -> None:
     bare: list[str] = []
     for name, node in _nodes(ast.ExceptHandler):
@@ -186,7 +186,7 @@ def test_catching_everything_gives_its_reason_on_the_line() -> None:
             continue
         if isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None:
             continue  # cleans up and lets it pass: nothing is swallowed
-        if "#" not in line_at(name, node.lineno):
+        if "#" not in _line_at(name, node.lineno):
             bare.append(f"{name}:{node.lineno} catches {caught}")
     assert not bare, "\n".join(bare)
 
@@ -198,7 +198,7 @@ def test_a_test_that_sleeps_says_on_the_line_why_nothing_can_be_awaited() -> Non
         if _dotted(node.func) not in {"time.sleep", "asyncio.sleep", "sleep"}:
             continue
         yields_only = [isinstance(a, ast.Constant) and a.value == 0 for a in node.args] == [True]
-        if not yields_only and "#" not in line_at(name, node.lineno):
+        if not yields_only and "#" not in _line_at(name, node.lineno):
             sleeps.append(f"{name}:{node.lineno} sleeps")
     assert not sleeps, "\n".join(sleeps)
 
