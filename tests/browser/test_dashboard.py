@@ -84,7 +84,7 @@ async def test_members_appear_with_address_path_and_speed_while_the_page_is_open
     await expect(row).to_have_attribute("data-state", "connecting")
     await stage.connect(bob.peer, 41_000, "203.0.113.7:26666")
     await expect(row).to_have_attribute("data-state", "connected")
-    await expect(row).to_contain_text("Direct")
+    await expect(row).to_contain_text("connected · direct")
     await expect(row).to_contain_text("203.0.113.7:26666")
     await expect(row).to_contain_text("41 ms")
     await stage.measure(bob.peer, 43_000)
@@ -226,7 +226,7 @@ async def test_nothing_is_cut_off_at_the_side(
     )
     await stage.invite()
     await expect(page.get_by_text("ms", exact=False).first).to_be_visible()
-    await expect(page.locator(".member")).to_have_count(1)
+    await expect(page.locator(".member")).to_have_count(2)
     assert await page.evaluate("document.documentElement.scrollWidth") <= width
     await page.screenshot(path=tmp_path / "wide.png", full_page=True)
 
@@ -234,7 +234,7 @@ async def test_nothing_is_cut_off_at_the_side(
 async def test_everything_that_can_be_pressed_has_a_name(page: Page, stage: Stage) -> None:
     await stage.submit(c.Create(name="Friday night"))
     await stage.welcome("Bob")
-    await expect(page.locator(".member")).to_have_count(1)
+    await expect(page.locator(".member")).to_have_count(2)
     for control in await page.locator("button, input, select").all():
         snapshot = await control.aria_snapshot()
         assert re.search(r'"[^"]+"', snapshot), snapshot
