@@ -156,7 +156,8 @@ XOR_MAPPED_ADDRESS = Attribute(0x0020, _pack_xor_address, _unpack_xor_address)
 SOFTWARE = Attribute(0x8022, _pack_text, _unpack_text)
 FINGERPRINT = Attribute(0x8028, _pack_word, _unpack_word)
 
-UNDERSTOOD = frozenset({MAPPED_ADDRESS.number, CHANGE_REQUEST.number, XOR_MAPPED_ADDRESS.number})
+CREDENTIALS = {0x0006, 0x0008, 0x001C}  # USERNAME and both MESSAGE-INTEGRITYs: we ask for none
+UNDERSTOOD = CREDENTIALS | {MAPPED_ADDRESS.number, CHANGE_REQUEST.number, XOR_MAPPED_ADDRESS.number}
 COMPREHENSION_OPTIONAL = 0x8000  # and above: may be ignored (§14)
 
 
