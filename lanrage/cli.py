@@ -264,7 +264,7 @@ def _invite(args: argparse.Namespace) -> Outcome:
     if args.action == "revoke":
         if not args.id:
             return Refusal("usage", "Cannot revoke", "which invite?", "`lanrage invite revoke ID`")
-        revoked = _ask(args, "POST", "/api/revoke", {"invite": args.id})
+        revoked = _ask(args, "POST", "/api/invite/revoke", {"invite": args.id})
         return _answer(args, revoked, lambda it: f"Revoked {it['revoked'][:8]}.")
     made = _ask(args, "POST", "/api/invite", {"uses": args.uses, "expires_s": args.expires})
     return _answer(args, made, lambda it: f"For {_friends(it)}:\n\n{it['invite']}\n")
