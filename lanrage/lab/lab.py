@@ -109,6 +109,9 @@ class Computer:
             except subprocess.TimeoutExpired:
                 program.kill()
                 program.wait()
+        for pipe in (pipe for p in self._programs for pipe in (p.stdin, p.stdout, p.stderr)):
+            if pipe is not None:
+                pipe.close()
         self._programs.clear()
 
 

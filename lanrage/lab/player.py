@@ -84,10 +84,11 @@ class Player:
         """Ask the node to end; its exit status."""
         assert self.process is not None
         self.process.send_signal(number)
-        status = self.process.wait(timeout=COMMAND_S_MAX)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
-        return status
+        return self.process.wait(timeout=COMMAND_S_MAX)
+
+    def kill(self) -> None:
+        """kill -9, and gone when this returns."""
+        self.stop(signal.SIGKILL)
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """`lanrage WORDS` on this player's computer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lanrage.lab import namespaces
@@ -33,6 +33,12 @@ class Stage:
         self.lab = lab
         self.control = Control(lab.computer("control"), lab.folder / "state-control")
 
+    def restart_control(self, state: str) -> None:
+        """kill -9, and start on that state directory."""
+        self.control.kill()
+        self.control.state = self.lab.folder / state
+        self.control.start()
+
     def player(self, computer: str, name: str = "") -> Player:
         """Not started yet."""
         name = name or computer
@@ -55,7 +61,7 @@ def stage(topology: Topology) -> Iterator[Stage]:
 
 
 def join(host: Player, *guests: Player) -> None:
-    """One after another, each with an invite of its own, until all see all."""
+    """One after another, each with an invite of its own, until they are the party."""
     for guest in guests:
         guest.must("join", host.invite())
     wait_until_all_connected(host, *guests)
@@ -78,7 +84,3 @@ def refusal_of(done: subprocess.CompletedProcess[str]) -> str:
     assert done.stderr.count("\n") == 1, done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr.strip()
-
-
-def types_of(rows: Sequence[dict[str, object]]) -> list[object]:
-    return [row["type"] for row in rows]
