@@ -23,6 +23,7 @@ from lanrage.protocols.wireguard.constants import REKEY_AFTER
 from lanrage.protocols.wireguard.engine import Address, Engine, Peer
 from lanrage.tunnel.interface import Interface
 from lanrage.tunnel.loop import Loop, now_ns
+from lanrage.tunnel.netlink import Network
 from lanrage.tunnel.offload import FRAME_MAX, IP_AT, IPV4, IPV6, Joiner, split
 from lanrage.tunnel.udp import UdpPort
 
@@ -30,6 +31,7 @@ EAGER_NS = 150_000
 READS_MAX = 16  # of one descriptor in a row, so that the other direction gets its turn
 COLLECTED_MAX = 45  # small packets sealed together
 SMALL = 2048  # a frame or datagram batch up to this size says nothing about a burst
+LIMITED_BROADCAST = b"\xff\xff\xff\xff"
 WIREGUARD = frozenset(bytes((kind, 0, 0, 0)) for kind in (1, 2, 3, 4))
 SHORT = 512  # probes and STUN are shorter; longer datagrams are WireGuard's or nobody's
 
@@ -64,8 +66,14 @@ class DataPlane:
         self._settle = settle
         self._note_data = note_data
         self._others = others
+        self._broadcasts = {LIMITED_BROADCAST}
         self._tap_read_ns = 0
         self._udp_read_ns = 0
+
+    def put_networks(self, networks: Sequence[Network]) -> None:
+        """Which networks the interface has an address in; for the names of drops only."""
+        four = [network for network in networks if network.version == 4]
+        self._broadcasts = {LIMITED_BROADCAST, *(one.broadcast_address.packed for one in four)}
 
     def watch(self, loop: Loop) -> None:
         loop.add(self._tap, self.on_tap)
@@ -129,7 +137,7 @@ class DataPlane:
             self._drop("frame too short")
             return [], None
         if frame[10] & 1:  # the Ethernet group bit; LAN discovery is not fanned out yet
-            self._drop("broadcast" if frame[10] == 0xFF else "multicast")
+            self._drop("multicast")
             return [], None
         kind = frame[22:24]
         if kind == IPV4:
@@ -141,7 +149,9 @@ class DataPlane:
             return [], None
         peer = self._engine.route(destination)
         if peer is None:
-            self._drop("no member has this address")
+            # With `arp off` the kernel puts our own address on IPv4 broadcasts, too.
+            known = destination in self._broadcasts
+            self._drop("broadcast" if known else "no member has this address")
             return [], None
         return split(frame), peer
 

@@ -103,6 +103,7 @@ class Mesh:
             self._tell(Failed(refusal=refusal))
             return
         self._engine.mtu = order.mtu
+        self.data.put_networks([address.network for address in addresses])
         self._paths.put_own_networks([str(address.network) for address in addresses])
         self._tell(Configured(address=order.address, address6=order.address6, mtu=order.mtu))
 
@@ -181,7 +182,8 @@ class Mesh:
         drops: dict[str, int] = {}
         for source in (self._engine.drops, self._paths.drops, self.data.drops, self.port.drops):
             for reason, count in source.items():
-                drops[reason] = drops.get(reason, 0) + count
+                if count:
+                    drops[reason] = drops.get(reason, 0) + count
         counters = Counters(peers=tuple(map(self._counter, self._peers)), drops=drops)
         if counters != self._counters:
             self._counters = counters
