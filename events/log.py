@@ -103,6 +103,7 @@ class Log(Reader):
         super().__init__(path, connection, head)
         self.session = session
         self._lock = lock
+        self._commit = store.Writer(path, session).commit
         self._waiting: deque[Waiting] = deque()
         self._writer: asyncio.Task[None] | None = None
         self._recent: deque[tuple[Stored, ...]] = deque()
@@ -192,9 +193,7 @@ class Log(Reader):
             group = self._take()
             batches = [batch for batch, _ in group]
             try:
-                outcomes, added = await in_thread(
-                    self._connection, store.commit, self.path, self.session, batches
-                )
+                outcomes, added = await in_thread(self._connection, self._commit, batches)
             except Exception as fault:  # ours: it belongs to those who wait, not to this task
                 for _, done in group:
                     if not done.done():
@@ -279,4 +278,5 @@ def _batch(
 
 def _new_ids(at: int, count: int) -> list[str]:
     """Random, but growing with time, so that the index on ids grows at its end."""
-    return [f"{at:012x}{os.urandom(10).hex()}" for _ in range(count)]
+    began, random = f"{at:012x}", os.urandom(10 * count).hex()
+    return [began + random[20 * number : 20 * number + 20] for number in range(count)]

@@ -33,6 +33,7 @@ from lanrage.refusal import Refusal
 APPLICATION_ID = 0x4C414E52  # "LANR", at offset 68 of the file
 FORMAT = 1  # user_version; grows when the tables change
 MAX_SESSIONS = 10_000
+MAX_STREAMS = 10_000  # whose versions are remembered
 
 SCHEMA = {
     "events": """CREATE TABLE events(
@@ -95,34 +96,48 @@ Outcome: TypeAlias = tuple[Stored, ...] | Conflict | Refusal
 # --- appending ----------------------------------------------------------------------------------
 
 
-def commit(
-    db: sqlite3.Connection, path: Path, session: str, batches: Sequence[Batch]
-) -> tuple[list[Outcome], tuple[Stored, ...]]:
-    """Append the batches in one transaction, in order. Returns the outcome of each, and all that
-    is new. A disk that does not take the transaction refuses every batch: the log is as before."""
-    try:
-        db.execute("BEGIN IMMEDIATE")
-        transaction = _Transaction(db, session)
-        outcomes = [transaction.place(batch) for batch in batches]
-        transaction.write()
-        db.execute("COMMIT")
-    except sqlite3.Error as fault:
-        if db.in_transaction:  # SQLite itself ends some failed transactions
-            db.execute("ROLLBACK")
-        if isinstance(fault, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
-            raise
-        return [faults.refusal_of(fault, path, "Cannot store what happened")] * len(batches), ()
-    return outcomes, tuple(transaction.added.values())
+class Writer:
+    """What the one writer remembers between transactions: versions, so that most appends need no
+    look-up. They are as in the file, or not remembered."""
+
+    def __init__(self, path: Path, session: str) -> None:
+        self._path = path
+        self._session = session
+        self._versions: dict[str, int] = {}
+
+    def commit(
+        self, db: sqlite3.Connection, batches: Sequence[Batch]
+    ) -> tuple[list[Outcome], tuple[Stored, ...]]:
+        """Append the batches in one transaction, in order. Returns the outcome of each, and all
+        that is new. A disk that does not take the transaction refuses every batch: the log is as
+        before."""
+        if len(self._versions) > MAX_STREAMS:
+            self._versions.clear()
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            transaction = _Transaction(db, self._session, self._versions)
+            outcomes = [transaction.place(batch) for batch in batches]
+            transaction.write()
+            db.execute("COMMIT")
+        except sqlite3.Error as fault:
+            self._versions.clear()
+            if db.in_transaction:  # SQLite itself ends some failed transactions
+                db.execute("ROLLBACK")
+            if isinstance(fault, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
+                raise
+            refusal = faults.refusal_of(fault, self._path, "Cannot store what happened")
+            return [refusal] * len(batches), ()
+        return outcomes, tuple(transaction.added.values())
 
 
 class _Transaction:
     """What one transaction adds, gathered before it is written in one statement."""
 
-    def __init__(self, db: sqlite3.Connection, session: str) -> None:
+    def __init__(self, db: sqlite3.Connection, session: str, versions: dict[str, int]) -> None:
         self._db = db
         self._session = session
         self._seq, self._crc = db.execute("SELECT seq, crc FROM head").fetchone()
-        self._versions: dict[str, int] = {}
+        self._versions = versions
         self.added: dict[str, Stored] = {}  # by id, in order
         self._rows: list[tuple[int, str, int, str, str, int, str, bytes, int]] = []
 
@@ -130,7 +145,7 @@ class _Transaction:
         """Give each new event its positions. Known ids come first: whoever retries an append has
         an outdated idea of versions, and is told what was stored the first time."""
         known = self._known(batch) if batch.retry else {}
-        if len(known) < len(batch.drafts):
+        if any(each.id not in known for each in batch.drafts):
             conflict = self._conflict(batch.expected)
             if conflict is not None:
                 return conflict

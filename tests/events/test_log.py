@@ -7,7 +7,7 @@ import inspect
 import resource
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import aiosqlite
@@ -106,6 +106,21 @@ async def test_what_of_a_retry_is_new_is_stored_beside_what_is_known(here: Log) 
     assert here.head == 2
 
 
+async def test_a_retry_that_names_one_event_twice_is_still_a_retry(here: Log) -> None:
+    rows = await here.append(online("ann", "ann"), at=1, ids=ids(1, 1), expected={"peer/ann": 0})
+    again = await here.append(online("ann", "ann"), at=1, ids=ids(1, 1), expected={"peer/ann": 0})
+    assert seqs(rows) == seqs(again) == [1, 1]
+
+
+async def test_versions_are_looked_up_again_when_too_many_are_remembered(
+    here: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MAX_STREAMS", 2)
+    for expected in (1, 2, 3):
+        rows = await _append(here, *"abcd")
+        assert [row.version for row in rows] == [expected] * 4
+
+
 async def test_two_retries_at_once_store_one_event(here: Log) -> None:
     outcomes = await asyncio.gather(
         *(here.append(online("ann"), at=1, ids=ids(5)) for _ in range(20))
@@ -196,15 +211,15 @@ async def test_a_transaction_takes_no_more_than_its_limit(
 ) -> None:
     monkeypatch.setattr(log, "MAX_GROUP", 4)
     seen: list[int] = []
-    commit = store.commit
+    commit = here._commit
 
     def counted(
-        db: sqlite3.Connection, path: Path, session: str, batches: list[store.Batch]
+        db: sqlite3.Connection, batches: Sequence[store.Batch]
     ) -> tuple[list[store.Outcome], tuple[Stored, ...]]:
         seen.append(sum(len(batch.drafts) for batch in batches))
-        return commit(db, path, session, batches)
+        return commit(db, batches)
 
-    monkeypatch.setattr(store, "commit", counted)
+    monkeypatch.setattr(here, "_commit", counted)
     await asyncio.gather(*(_append(here, "a", "b", "c") for _ in range(3)), _append(here, *"abcde"))
     assert max(seen) == 5
     assert seen.count(3) == 3
