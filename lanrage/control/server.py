@@ -111,42 +111,44 @@ class ControlServer:
 
     # --- one connection -----------------------------------------------------------------------
 
-    async def _serve(self, socket: ServerConnection) -> None:
+    async def _serve(self, connection: ServerConnection) -> None:
         with contextlib.suppress(ConnectionClosed, TimeoutError):
-            conversation = await self._greet(socket)
+            conversation = await self._greet(connection)
             if conversation is None:
                 return
             conversation.audience.enter(conversation)
             try:
-                await _both(self._read(socket, conversation), self._write(socket, conversation))
+                await _both(
+                    self._read(connection, conversation), self._write(connection, conversation)
+                )
             finally:
                 conversation.audience.exit(conversation)
                 self._forget(conversation.audience)
 
-    async def _greet(self, socket: ServerConnection) -> Conversation | None:
+    async def _greet(self, connection: ServerConnection) -> Conversation | None:
         """Challenge and hello. None: the connection was answered and closed."""
-        if socket.subprotocol != m.SUBPROTOCOL:
-            await socket.close(m.CLOSE_GARBAGE, "this is a LANrage control server")
+        if connection.subprotocol != m.SUBPROTOCOL:
+            await connection.close(m.CLOSE_GARBAGE, "this is a LANrage control server")
             return None
         nonce = secrets.token_bytes(m.NONCE_SIZE)
         challenge = m.Challenge(version=m.PROTOCOL, nonce=nonce, at=_now_ms())
-        await _send(socket, challenge)
+        await _send(connection, challenge)
         async with asyncio.timeout(limits.HELLO_S):
-            message = await socket.recv()
+            message = await connection.recv()
         theirs = m.version_of(message)
         if theirs is not None and theirs != m.PROTOCOL:
             reason = f"control speaks version {m.PROTOCOL}, you {theirs}"[:REASON_MAX]
-            await _send(socket, m.Refused(code="protocol", reason=reason))
-            await socket.close(m.CLOSE_VERSION, reason)
+            await _send(connection, m.Refused(code="protocol", reason=reason))
+            await connection.close(m.CLOSE_VERSION, reason)
             return None
         hello = m.from_node(message)
         if not isinstance(hello, m.Hello) or not m.is_authentic(hello, nonce):
-            await socket.close(m.CLOSE_GARBAGE, "not a hello")
+            await connection.close(m.CLOSE_GARBAGE, "not a hello")
             return None
         admitted = await self._admit(hello, nonce)
         if isinstance(admitted, m.Refused):
-            await _send(socket, admitted)
-            await socket.close(m.CLOSE_REFUSED, admitted.reason[:REASON_MAX])
+            await _send(connection, admitted)
+            await connection.close(m.CLOSE_REFUSED, admitted.reason[:REASON_MAX])
             return None
         return admitted
 
@@ -178,14 +180,14 @@ class ControlServer:
             return party
         return _refused(0, party)
 
-    async def _read(self, socket: ServerConnection, conversation: Conversation) -> None:
+    async def _read(self, connection: ServerConnection, conversation: Conversation) -> None:
         now = time.monotonic()
         frames = limits.Bucket(limits.FRAMES_PER_S, limits.FRAMES_BURST, now)
         appends = limits.Bucket(limits.APPENDS_PER_S, limits.APPENDS_BURST, now)
         until = now + limits.GUEST_S
-        while conversation.final is None:
+        while True:  # the writer ends it, after the final frame
             async with asyncio.timeout(until - time.monotonic() if conversation.guest else None):
-                message = await socket.recv()
+                message = await connection.recv()
             # Whoever asks too fast is read more slowly.
             await asyncio.sleep(frames.owe(time.monotonic()))
             match m.from_node(message):
@@ -197,16 +199,16 @@ class ControlServer:
                         signal = m.Signal(sender=conversation.peer, sealed=sealed)
                         conversation.audience.forward(to, signal)
                 case _:
-                    await socket.close(m.CLOSE_GARBAGE, "not a frame of this protocol")
+                    await connection.close(m.CLOSE_GARBAGE, "not a frame of this protocol")
                     return
 
-    async def _write(self, socket: ServerConnection, conversation: Conversation) -> None:
+    async def _write(self, connection: ServerConnection, conversation: Conversation) -> None:
         while (frame := await conversation.next()) is not None:
-            await _send(socket, frame)
+            await _send(connection, frame)
         final = conversation.final
         assert final is not None
-        await _send(socket, final)
-        await socket.close(m.CLOSE_REFUSED, final.reason[:REASON_MAX])
+        await _send(connection, final)
+        await connection.close(m.CLOSE_REFUSED, final.reason[:REASON_MAX])
 
     async def _append(self, conversation: Conversation, append: m.Append) -> None:
         party = conversation.party
@@ -268,12 +270,12 @@ async def _both(*jobs: Any) -> None:
             raise result
 
 
-async def _send(socket: ServerConnection, frame: m.FromServer) -> None:
+async def _send(connection: ServerConnection, frame: m.FromServer) -> None:
     try:
         async with asyncio.timeout(limits.SEND_S):
-            await socket.send(m.encode(frame))
+            await connection.send(m.encode(frame))
     except TimeoutError:
-        socket.transport.abort()
+        connection.transport.abort()
         raise
 
 
@@ -321,6 +323,9 @@ async def _family(host: str) -> tuple[socket.AddressFamily, str]:
 def _listener(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
     dual = family == socket.AF_INET6 and host == "::"
     listener = socket.create_server((host, port), family=family, backlog=128, dualstack_ipv6=dual)
+    # asyncio does this only for sockets whose protocol number is given. Connections inherit it;
+    # without it each small answer waits for a delayed acknowledgement, about 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setblocking(False)
     return listener
 

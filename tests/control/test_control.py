@@ -55,6 +55,7 @@ async def test_who_is_kicked_learns_it_and_stays_out(tmp_path: Path) -> None:
     async with serving(tmp_path) as server, nodes("ada", "bob") as (ada, bob):
         await ada.found(server)
         await bob.join(await ada.invite(server))
+        await ada.until(lambda: len(ada.chain.members) == 2)
         assert isinstance(await ada.kick(bob.identity.peer), Chain)
         gone = await bob.heard(control.Disconnected)
         assert gone.code == "kicked"

@@ -140,6 +140,7 @@ async def test_an_offline_member_learns_from_the_record_itself_that_it_was_kicke
         await ada.found(server)
         await bob.join(await ada.invite(server))
         await bob.client.close()
+        await ada.until(lambda: len(ada.chain.members) == 2)
         assert isinstance(await ada.kick(bob.identity.peer), Chain)
         assert isinstance(await ada.rename("not for bob"), Chain)
         bob.client.want(control.Target(bob.chain.party, (url_of(server),), bob.chain))

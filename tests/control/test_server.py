@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from socket import IPPROTO_TCP, TCP_NODELAY
 
 import msgspec
 import pytest
@@ -120,6 +121,15 @@ async def test_who_says_nothing_is_sent_away(
     monkeypatch.setattr(limits, "HELLO_S", 0.05)
     async with serving(tmp_path) as server, stranger(server) as socket:
         await closed(socket)
+
+
+async def test_small_answers_do_not_wait_for_acknowledgements(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server, stranger(server) as near:
+        await heard(near)
+        assert server._server is not None
+        for connection in (near, *server._server.connections):
+            raw = connection.transport.get_extra_info("socket")
+            assert raw.getsockopt(IPPROTO_TCP, TCP_NODELAY)
 
 
 async def test_only_members_and_holders_of_a_good_invite_read_the_chain(tmp_path: Path) -> None:
