@@ -110,6 +110,9 @@ def _listen(family: int, host: str, port: int) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # asyncio sets it only where the protocol number is given; connections inherit it. Without
+        # it a small second write, a body or an event, waits some 40 ms for an acknowledgement.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.bind((host, port))
         sock.listen(CONNECTIONS_MAX)  # or another bind to this port would still succeed
     except OSError:
