@@ -76,6 +76,8 @@ NEAR_SLACK_NS = 2 * MS
 FRESH_NS = 3000 * MS  # an answer this recent needs no ping back
 AGAIN_NS = 50 * MS  # least time between two pings on one way in a round
 
+PROBE_BURST, PROBES_PER_S = 128, 8  # to one member's addresses that never answered
+PONG_BURST, PONGS_PER_S = 128, 64
 LISTED_MAX = 16
 SEEN_MAX = 8
 SEEN_NS = 300_000 * MS  # after that, an address only seen in a ping is forgotten
@@ -184,8 +186,8 @@ class Reach:
     candidates: frozenset[Candidate] = frozenset()
     ways: dict[Address, Way] = field(default_factory=dict)
     window: probe.Window = field(default_factory=probe.Window)
-    probe_budget: Bucket = field(default_factory=lambda: Bucket(128, 8))
-    pong_budget: Bucket = field(default_factory=lambda: Bucket(128, 64))
+    probe_budget: Bucket = field(default_factory=lambda: Bucket(PROBE_BURST, PROBES_PER_S))
+    pong_budget: Bucket = field(default_factory=lambda: Bucket(PONG_BURST, PONGS_PER_S))
     sequence: int = 0
     pending: dict[int, tuple[Way, int]] = field(default_factory=dict)  # sequence -> way, sent at
     began_ns: int = 0  # probing; `Opened.took_ms` counts from here
