@@ -434,14 +434,18 @@ def _endpoint(address: str, port: int) -> str:
 
 
 async def _resolve(url: str) -> list[str]:
-    """The numeric `ip:port` of a control URL; empty if its name cannot be resolved now."""
+    """The numeric `ip:port` of a control URL; empty if its name cannot be resolved now.
+
+    Control answers STUN on the next port, too: that two ports see us differently is how a symmetric
+    router shows itself (RFC 5780 4.3).
+    """
     parts = urlsplit(url if "://" in url else f"ws://{url}")
     if parts.hostname is None:
         return []
     port = parts.port or (443 if parts.scheme in ("wss", "https") else 80)
     try:
         ipaddress.ip_address(parts.hostname)
-        return [_endpoint(parts.hostname, port)]
+        return [_endpoint(parts.hostname, each) for each in (port, port + 1)]
     except ValueError:
         pass
     resolving = asyncio.get_running_loop().getaddrinfo(parts.hostname, port, type=2)
@@ -449,7 +453,7 @@ async def _resolve(url: str) -> list[str]:
         rows = await asyncio.wait_for(resolving, RESOLVE_TIMEOUT_S)
     except (OSError, TimeoutError):
         return []
-    return [_endpoint(str(row[4][0]), port) for row in rows]
+    return [_endpoint(str(row[4][0]), each) for row in rows for each in (port, port + 1)]
 
 
 def _reported(notice: m.AnyNotice) -> c.Reported | None:
