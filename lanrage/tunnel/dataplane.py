@@ -4,9 +4,8 @@ What costs in Python is not bytes but calls, so everything here moves lists. A s
 sealed and sent as soon as it is read: the other end then works on it while we read the next.
 Small frames are collected for as long as more keep coming at once.
 
-Whether a second read is worth its system call is guessed from the pace: frames that came less
-than `EAGER_NS` apart probably have company; at the pace of a game nothing would be found, and
-finding nothing costs an exception as well.
+A turn ends after `TURN_PACKETS_MAX`, so that bulk one way does not hold up the other; unless the
+loop is busy it ends after one read (see loop.py).
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -27,10 +27,7 @@ from lanrage.tunnel.netlink import Network
 from lanrage.tunnel.offload import FRAME_MAX, IP_AT, IPV4, IPV6, Joiner, split
 from lanrage.tunnel.udp import UdpPort
 
-EAGER_NS = 150_000
-READS_MAX = 16  # of one descriptor in a row, so that the other direction gets its turn
-COLLECTED_MAX = 45  # small packets sealed together
-SMALL = 2048  # a frame or datagram batch up to this size says nothing about a burst
+TURN_PACKETS_MAX = 64
 LIMITED_BROADCAST = b"\xff\xff\xff\xff"
 WIREGUARD = frozenset(bytes((kind, 0, 0, 0)) for kind in (1, 2, 3, 4))
 SHORT = 512  # probes and STUN are shorter; longer datagrams are WireGuard's or nobody's
@@ -67,8 +64,6 @@ class DataPlane:
         self._note_data = note_data
         self._others = others
         self._broadcasts = {LIMITED_BROADCAST}
-        self._tap_read_ns = 0
-        self._udp_read_ns = 0
 
     def put_networks(self, networks: Sequence[Network]) -> None:
         """Which networks the interface has an address in; for the names of drops only."""
@@ -80,42 +75,39 @@ class DataPlane:
         for receiver in self._port.sockets:
             loop.add(receiver.fileno(), partial(self.on_udp, receiver))
 
-    def on_tap(self) -> None:
+    def on_tap(self, now: int, busy: bool) -> None:
         """Frames from this computer: to their peers."""
-        now = now_ns()
-        eager = now - self._tap_read_ns < EAGER_NS
-        self._tap_read_ns = now
         collected: list[bytes] = []
         to: Peer | None = None
-        for _ in range(READS_MAX):
+        budget = TURN_PACKETS_MAX if busy else 1
+        while budget > 0:
             try:
                 frame = os.read(self._tap, FRAME_MAX)
-            except OSError as failure:
-                if failure.errno != errno.EAGAIN:
-                    self._drop(f"interface: {_name(failure)}")
+            except BlockingIOError:
                 break
+            except OSError as failure:  # somebody deleted it
+                print(f"tunnel: the interface is gone: {failure.strerror}", file=sys.stderr)
+                sys.exit(1)
             packets, peer = self._sort(frame)
-            if peer is not to or len(collected) >= COLLECTED_MAX:
-                if to is not None and collected:
-                    self._send(to, collected, now)
-                collected, to = packets, peer
-            else:
-                collected += packets
-            if len(packets) > 1 and to is not None:
+            budget -= len(packets) or 1
+            if peer is None:
+                continue
+            if peer is not to and to is not None and collected:
                 self._send(to, collected, now)
                 collected = []
-            elif not eager and len(frame) <= SMALL:
-                break
+            to = peer
+            collected += packets
+            if len(packets) > 1:
+                self._send(to, collected, now)
+                collected = []
         if to is not None and collected:
             self._send(to, collected, now)
         self._settle(now)
 
-    def on_udp(self, receiver: socket.socket) -> None:
+    def on_udp(self, receiver: socket.socket, now: int, busy: bool) -> None:
         """Datagrams from outside: WireGuard's to this computer, probes and STUN to their core."""
-        now = now_ns()
-        eager = now - self._udp_read_ns < EAGER_NS
-        self._udp_read_ns = now
-        for _ in range(READS_MAX):
+        budget = TURN_PACKETS_MAX if busy else 1
+        while budget > 0:
             received = self._port.receive(receiver)
             if received is None:
                 break
@@ -124,11 +116,11 @@ class DataPlane:
                 datagrams = [data]
             else:
                 datagrams = [data[at : at + size] for at in range(0, len(data), size)]
+            budget -= len(datagrams)
             if size <= SHORT:
                 datagrams = self._demultiplex(datagrams, source, now)
-            self._receive(datagrams, source, now)
-            if not eager and len(data) <= SMALL:
-                break
+            if datagrams:
+                self._receive(datagrams, source, now)
         self._settle(now)
 
     def _sort(self, frame: bytes) -> tuple[list[bytes], Peer | None]:
@@ -175,8 +167,6 @@ class DataPlane:
         return wireguard
 
     def _receive(self, datagrams: list[bytes], source: Address, now: int) -> None:
-        if not datagrams:
-            return
         for peer, packets in self._engine.receive(datagrams, source, now):
             if self._note_data is not None:
                 self._note_data(peer, now)

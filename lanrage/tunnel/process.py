@@ -17,7 +17,7 @@ import msgspec
 from lanrage.refusal import Refusal
 from lanrage.tunnel import interface, privileges, udp
 from lanrage.tunnel.framing import Unframer, frame
-from lanrage.tunnel.loop import Loop, now_ns
+from lanrage.tunnel.loop import Loop
 from lanrage.tunnel.mesh import Mesh
 from lanrage.tunnel.messages import AnyNotice, AnyOrder, Counters, Failed, Start, Started, Stop
 
@@ -54,7 +54,7 @@ class Process:
         assert self._mesh is not None
         self._mesh.handle_timer(now)
 
-    def _on_node(self) -> None:
+    def _on_node(self, now: int, busy: bool) -> None:
         if self._unsent:
             self._flush()
         try:
@@ -70,9 +70,9 @@ class Process:
             print("tunnel: what came from the node is not an order", file=sys.stderr)
             sys.exit(1)
         for order in orders:
-            self._obey(order)
+            self._obey(order, now)
 
-    def _obey(self, order: AnyOrder) -> None:
+    def _obey(self, order: AnyOrder, now: int) -> None:
         if isinstance(order, Stop):
             sys.exit(0)
         if isinstance(order, Start):
@@ -81,7 +81,7 @@ class Process:
         if self._mesh is None:
             print(f"tunnel: {type(order).__name__} before Start", file=sys.stderr)
             sys.exit(1)
-        self._mesh.obey(order, now_ns())
+        self._mesh.obey(order, now)
 
     def _start(self, order: Start) -> None:
         if self._mesh is not None:

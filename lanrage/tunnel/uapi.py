@@ -17,7 +17,7 @@ from pathlib import Path
 from lanrage.protocols import endpoint
 from lanrage.protocols.wireguard.engine import Engine, Peer
 from lanrage.refusal import Refusal
-from lanrage.tunnel.loop import Loop, now_ns
+from lanrage.tunnel.loop import Loop
 
 FOLDER = Path("/var/run/wireguard")
 CLIENTS_MAX = 8
@@ -161,7 +161,7 @@ class Uapi:
             with suppress(OSError):
                 self._path.unlink()
 
-    def _accept(self) -> None:
+    def _accept(self, now: int, busy: bool) -> None:
         assert self._listener is not None
         with suppress(BlockingIOError):
             client, _ = self._listener.accept()
@@ -170,9 +170,9 @@ class Uapi:
                 return
             client.settimeout(ANSWER_WITHIN_S)
             self._clients[client.fileno()] = bytearray()
-            self._loop.add(client.fileno(), lambda: self._read(client))
+            self._loop.add(client.fileno(), lambda now, _: self._read(client, now))
 
-    def _read(self, client: socket.socket) -> None:
+    def _read(self, client: socket.socket, now: int) -> None:
         request = self._clients[client.fileno()]
         with suppress(OSError):
             data = client.recv(65_536)
@@ -182,7 +182,6 @@ class Uapi:
                 return
             if whole:
                 text = request.decode("utf-8", "replace")
-                now = now_ns()
                 said = answer(text, self._engine, self._private_key, self._port, now)
                 self._settle(now)
                 client.sendall(said.encode())
