@@ -83,7 +83,8 @@ class Engine:
 
     `random(n)` gives n unpredictable bytes. `wall_offset_ns` is Unix time minus the clock of the
     `now_ns` arguments; it dates handshakes and nothing else. With `roaming`, an authentic packet
-    moves its sender's endpoint; without, only `set_endpoint` does. `mtu` bounds padding.
+    moves its sender's endpoint; without, only `set_endpoint` does. `mtu` bounds padding. Tests
+    may renew sessions sooner (`rekey_after_ns`); the other side does not mind.
     Raises ValueError for a private key that is not 32 bytes.
     """
 
@@ -231,10 +232,7 @@ class Engine:
         peer.tx_bytes += sum(map(len, datagrams))
         peer.tx_packets += len(datagrams)
         peer.deadlines.sent_data(now_ns)
-        if session.counter > REKEY_AFTER_MESSAGES or (
-            session.initiator and now_ns - session.born_ns >= self._rekey_after_ns
-        ):
-            self._want_handshake(peer, now_ns)
+        self._renew_on_send(peer, session, now_ns)
         return datagrams
 
     def receive(
@@ -411,6 +409,12 @@ class Engine:
         peer.began_ns = None
         peer.deadlines.clear(RETRY, GIVE_UP)
 
+    def _renew_on_send(self, peer: Peer, session: Session, now_ns: int) -> None:
+        if session.counter > REKEY_AFTER_MESSAGES or (
+            session.initiator and now_ns - session.born_ns >= self._rekey_after_ns
+        ):
+            self._want_handshake(peer, now_ns)
+
     def _renew_on_receive(self, peer: Peer, now_ns: int) -> None:
         session = peer.current
         if session is None or not session.initiator or peer.renewed_on_receive:
@@ -476,7 +480,8 @@ class Engine:
         peer.tx_bytes += len(datagram)
         peer.tx_packets += 1
         peer.deadlines.sent(now_ns)
-        return self._put_out(peer.endpoint, datagram)
+        self._put_out(peer.endpoint, datagram)
+        return self._renew_on_send(peer, session, now_ns)
 
     def _enqueue(self, peer: Peer, packets: Sequence[bytes]) -> None:
         self._drop("queue_full", max(0, len(peer.queue) + len(packets) - QUEUED_PACKETS_MAX))
