@@ -25,6 +25,7 @@ GIVE_UP_NS = 5000 * MS
 REST_MIN_NS = 20_000 * MS
 REST_SPREAD_NS = 6_000 * MS
 SLACK_NS = 2_000 * MS  # a rest may end this much early, to share a wake-up
+AGAIN_NS = 5_000 * MS
 SERVERS_MAX = 8
 
 
@@ -88,6 +89,12 @@ class Mapping:
             address = endpoint.text(mapped)
             self._outlet.notices.append(Mapped(server=server.name, address=address, rtt_us=rtt_us))
         return None
+
+    def ask_again(self, now_ns: int) -> None:
+        """Something went wrong with a path: perhaps our router forgot us. Do not wait to see."""
+        for server in self._servers.values():
+            if server.resting and now_ns - server.began_ns >= AGAIN_NS:
+                self._advance(server, now_ns)
 
     def timer(self) -> int | None:
         return min((server.due_ns for server in self._servers.values()), default=None)

@@ -16,7 +16,7 @@ what was asked for get opened from both sides.
     SEARCHING  UNLISTED      IDLE       no way left to try
     OPEN       LISTED        OPEN       the other ways are looked at, the used one is checked
     OPEN       BETTER        OPEN       Switched to a way that proved better
-    OPEN       SILENCE       SUSPECT    all ways are pinged at once
+    OPEN       SILENCE       SUSPECT    all ways are pinged at once, STUN servers asked again
     SUSPECT    RECOVERED     OPEN       the used way answered after all
     SUSPECT    ANSWERED      OPEN       Switched to the first other way that answers
     SUSPECT    LISTED        SUSPECT    new ways take part
@@ -496,6 +496,7 @@ class Reach:
     def _suspect(self, now_ns: int, way: Way | None, reason: str) -> None:
         self.beat_ns = None
         self.deadline_ns = now_ns + SUSPECT_NS
+        self.mapping.ask_again(now_ns)
         self._start_round(LOOK_STEPS_NS, now_ns)
 
     def _widen(self, now_ns: int, way: Way | None, reason: str) -> None:

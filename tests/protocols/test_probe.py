@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lanrage.protocols import endpoint, probe, stun
@@ -115,6 +115,7 @@ def test_an_epoch_that_ended_stays_refused() -> None:
     assert window.admit(probe.Probe(probe.PING, second, 2, None))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=50))
 def test_the_window_admits_no_sequence_twice(sequences: list[int]) -> None:
     window = probe.Window()
@@ -122,12 +123,14 @@ def test_the_window_admits_no_sequence_twice(sequences: list[int]) -> None:
     assert len(admitted) == len(set(admitted))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_no_bytes_raise(datagram: bytes) -> None:
     assert probe.open_probe(datagram, BOB) is None
     assert probe.open_probe(probe.MAGIC + datagram[:60].ljust(60, b"\0"), BOB) is None
 
 
+@settings(deadline=None)
 @given(
     host=st.ip_addresses().map(str).filter(lambda text: "%" not in text),
     port=st.integers(1, 65535),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lanrage.protocols import stun
@@ -158,6 +158,7 @@ addresses = st.tuples(
 )
 
 
+@settings(deadline=None)
 @given(address=addresses, transaction=st.binary(min_size=16, max_size=16))
 def test_every_address_survives_packing_plain_and_xored(
     address: Address, transaction: bytes
@@ -167,11 +168,13 @@ def test_every_address_survives_packing_plain_and_xored(
         assert attribute.unpack(packed, transaction) == address
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_raise(datagram: bytes) -> None:
     read_everything(datagram)
 
 
+@settings(deadline=None)
 @given(body=st.binary(max_size=120), type_=st.sampled_from([0x0001, 0x0101, 0x0111]))
 def test_no_body_in_a_right_header_raises(body: bytes, type_: int) -> None:
     body = body[: len(body) - len(body) % 4]

@@ -15,6 +15,7 @@ from tests.sim.network import (
     SYMMETRIC,
     Member,
     Network,
+    StunServer,
     one_home,
     start,
     two_homes,
@@ -172,3 +173,49 @@ def test_a_member_that_starts_again_on_a_new_port_is_found_again() -> None:
         assert b.computer.home.inbound(("1.1.1.1", 1), best[1]) is None
         assert best in {(public, port) for port in b.computer.home.mappings.values()}
         assert is_open(a, b), f"seed {seed}"
+
+
+def test_routers_that_forget_their_mappings_in_the_middle_are_opened_again_within_five_s() -> None:
+    for seed in range(SEEDS):
+        network = Network(seed, loss=0.05)
+        a, b, server = two_homes(network, PORT_RESTRICTED, PORT_RESTRICTED)
+        start([a, b], server)
+        assert network.run_until(partial(is_open, a, b), 3), f"seed {seed}"
+        feed(network, [a, b], 60)
+        network.run(8 + seed * 0.1)
+        opened = len(a.of(Opened)), len(b.of(Opened))
+        for member in (a, b):
+            assert member.computer.home is not None
+            member.computer.home.forget()
+        network.run(5)
+        assert is_open(a, b), f"seed {seed}"
+        again = len(a.of(Opened)) + len(a.of(Switched)), len(b.of(Opened)) + len(b.of(Switched))
+        assert again > opened, f"seed {seed}"
+
+
+def test_heavy_loss_and_reordering_end_open_and_in_agreement() -> None:
+    for seed in range(SEEDS):
+        network = Network(seed, delay_ms=60, jitter_ms=80, loss=0.2)
+        a, b, server = two_homes(network, PORT_RESTRICTED, FULL_CONE)
+        start([a, b], server)
+        assert network.run_until(partial(is_open, a, b), 10), f"seed {seed}"
+
+
+def test_a_party_of_eight_in_four_homes_is_all_connected() -> None:
+    for seed in range(4):
+        network = Network(seed, loss=0.05)
+        server = StunServer(network, "8.8.8.8")
+        members = []
+        for home in range(4):
+            router = network.router(CONES[home % len(CONES)], f"5.5.5.{home + 1}")
+            for seat in range(2):
+                host = f"192.168.{home}.{10 + seat}"
+                members.append(Member(network, f"{home}{seat}", host, router))
+        start(members, server)
+        network.run(4)
+        for one in members:
+            for other in one.others:
+                best = one.paths.best(other.name)
+                assert best is not None, f"seed {seed}"
+                near = one.computer.home is other.computer.home
+                assert (best[0] == other.computer.host) == near, f"seed {seed}"

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events.peer import Candidate
@@ -551,6 +551,7 @@ def test_the_table_in_the_text_is_the_table_in_the_code() -> None:
     assert written == coded
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_no_datagram_raises_in_any_state(data: st.DataObject) -> None:
     core = opened(AWAY) if data.draw(st.booleans()) else paths()
