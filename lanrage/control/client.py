@@ -16,11 +16,12 @@ from typing import Final, TypeAlias
 import msgspec
 
 from lanrage.control import messages as m
-from lanrage.control.entry import Joined, create, join
+from lanrage.control.entry import Joined, create, enter, join
 from lanrage.control.link import Link, dial, first
 from lanrage.control.refused import refusal
 from lanrage.identity import Identity
 from lanrage.protocols import partylog
+from lanrage.protocols.invite import Invite
 from lanrage.protocols.partylog import Chain, Invalid
 from lanrage.refusal import Refusal
 
@@ -106,6 +107,22 @@ class ControlClient:
         self._identity = identity
         self._deliver = deliver
         self._session: _Session | None = None
+        self._kept: tuple[Joined, Link] | None = None  # from a join, for the session that follows
+
+    async def join(self, invite: Invite, name: str | None = None) -> Joined | Refusal:
+        """As the function `join`; the connection is kept for the `want` that follows, which saves
+        three round trips."""
+        entered = await enter(invite, self._identity, name)
+        if isinstance(entered, Refusal):
+            return entered
+        self._drop_kept()
+        self._kept = entered
+        return entered[0]
+
+    def _drop_kept(self) -> None:
+        if self._kept is not None:
+            self._kept[1].abort()
+        self._kept = None
 
     def want(self, target: Target | None) -> None:
         """Call it as often as you like: the same party at the same addresses changes nothing. None
@@ -116,8 +133,20 @@ class ControlClient:
         if now is not None:
             now.stop()
         self._session = None
+        link = self._fitting(target)
+        self._drop_kept()
         if target is not None:
-            self._session = _Session(self._identity, target, self._deliver)
+            self._session = _Session(self._identity, target, self._deliver, link)
+
+    def _fitting(self, target: Target | None) -> Link | None:
+        """The connection of the join that led to this target, if it is just at its chain."""
+        if self._kept is None or target is None:
+            return None
+        joined, link = self._kept
+        if partylog.hash_of(joined.records[-1]).hex() != target.chain.head:
+            return None
+        self._kept = None
+        return link
 
     async def append(self, build: Callable[[Chain], bytes | Invalid]) -> Chain | Refusal:
         """Compare-and-swap: `build` signs a record on the chain it is given; when others were
@@ -132,6 +161,7 @@ class ControlClient:
             self._session.signal(to, sealed)
 
     async def close(self) -> None:
+        self._drop_kept()
         session, self._session = self._session, None
         if session is not None:
             session.stop()
@@ -142,7 +172,11 @@ class _Session:
     """Being connected for one party, over as many connections as that takes."""
 
     def __init__(
-        self, identity: Identity, target: Target, deliver: Callable[[ControlNotice], None]
+        self,
+        identity: Identity,
+        target: Target,
+        deliver: Callable[[ControlNotice], None],
+        link: Link | None,
     ) -> None:
         self.party: Final = target.party
         self.urls: Final = target.urls
@@ -150,6 +184,7 @@ class _Session:
         self._tell = deliver
         self._chain = target.chain
         self._heads: dict[str, int] = {}  # of records seen since, by hash
+        self._joined_by = link  # already open, and used first
         self._link: Link | None = None
         self._connected = asyncio.Event()
         self._outbox: asyncio.Queue[m.FromNode] = asyncio.Queue(SIGNALS_MAX)
@@ -162,6 +197,8 @@ class _Session:
     def stop(self) -> None:
         self._stopped = True
         self._task.cancel()
+        if self._joined_by is not None:
+            self._joined_by.abort()
 
     async def stopped(self) -> None:
         await asyncio.wait([self._task])
@@ -186,7 +223,7 @@ class _Session:
             delay = min(delay * 2, RETRY_MAX_S)
 
     async def _once(self) -> Disconnected:
-        link = await first(self.urls, self._open, lambda extra: extra.abort())
+        link = await self._connection()
         if isinstance(link, Refusal):
             return Disconnected("", link.why, link.code)
         writer = asyncio.create_task(self._write(link))
@@ -202,6 +239,13 @@ class _Session:
             writer.cancel()
             self._fail_answers()
             link.abort()
+
+    async def _connection(self) -> Link | Refusal:
+        if self._joined_by is None:
+            return await first(self.urls, self._open, lambda extra: extra.abort())
+        await self._joined_by.send(m.Stay())
+        link, self._joined_by = self._joined_by, None
+        return link
 
     async def _open(self, url: str) -> Link | Refusal:
         link = await dial(url)

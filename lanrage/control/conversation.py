@@ -44,7 +44,7 @@ class Audience:
 
     def online(self) -> tuple[str, ...]:
         members = self.party.chain.members
-        present = {each.peer for each in self.conversations if not each.entered_as_guest}
+        present = {each.peer for each in self.conversations if each.present}
         return tuple(sorted(present & members.keys()))
 
     def forward(self, to: str, signal: Signal) -> None:
@@ -57,9 +57,7 @@ class Conversation:
     def __init__(self, peer: str, audience: Audience, told: int, guest: bool) -> None:
         self.peer = peer
         self.guest = guest  # holds an invite; must become a member soon
-        # A join's connection ends with the join; the member's own one follows. Counting the first
-        # would show everybody a newcomer that goes offline at once.
-        self.entered_as_guest = guest
+        self.present = not guest  # counts as online; a guest does from `Stay` on
         self.audience = audience
         self.party = audience.party
         self.final: Refused | None = None  # nothing follows it
@@ -80,6 +78,11 @@ class Conversation:
     def push_signal(self, signal: Signal) -> None:
         self._signals.append(signal)
         self.wake()
+
+    def stay(self) -> None:
+        if not self.guest:
+            self.present = True
+            self.audience.wake()
 
     async def reply(self, frame: FromServer) -> None:
         """Queue an answer; waits where the other side asks faster than it listens."""

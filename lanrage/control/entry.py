@@ -71,6 +71,18 @@ async def create(url: str, identity: Identity, genesis: bytes) -> Joined | Refus
 async def join(invite: Invite, identity: Identity, name: str | None = None) -> Joined | Refusal:
     """Become a member. `name`: ours, default the identity's; if a member has it already, the next
     free form of it is taken."""
+    entered = await enter(invite, identity, name)
+    if isinstance(entered, Refusal):
+        return entered
+    joined, link = entered
+    link.abort()
+    return joined
+
+
+async def enter(
+    invite: Invite, identity: Identity, name: str | None = None
+) -> tuple[Joined, Link] | Refusal:
+    """`join`, and the connection it used: the next frame on it is the first after the join."""
     wanted = partylog.clean_name(name or identity.name)
     try:
         async with asyncio.timeout(JOIN_S):
@@ -81,10 +93,13 @@ async def join(invite: Invite, identity: Identity, name: str | None = None) -> J
             )
             if isinstance(entry, Refusal):
                 return entry
+            result: Joined | Refusal | None = None
             try:
-                return await entry.finish()
+                result = await entry.finish()
             finally:
-                entry.link.abort()
+                if not isinstance(result, Joined):
+                    entry.link.abort()
+            return result if isinstance(result, Refusal) else (result, entry.link)
     except TimeoutError:
         return _too_slow(_CANNOT)
 

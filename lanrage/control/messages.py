@@ -10,7 +10,7 @@ WebSocket subprotocol is `lanrage.control`. The server speaks first:
     Welcome | Refused and close        ->
     Records, in pages, then as they come    Append   a record for the head
     Presence, whenever it changes           Send     a sealed signal for one member
-    Appended | Conflict | Refused
+    Appended | Conflict | Refused           Stay     once a guest has joined
     Signal
 
 A node need not wait for `Welcome` before it sends `Append`. Before an answer to `Append`, the
@@ -142,10 +142,15 @@ class Send(Frame, frozen=True, kw_only=True, tag="send"):
     sealed: _Sealed
 
 
+class Stay(Frame, frozen=True, kw_only=True, tag="stay"):
+    """From a guest that has become a member: this connection is its own one from now on. Until
+    then it does not count as present, since a join's connection usually ends with the join."""
+
+
 FromServer: TypeAlias = (
     Challenge | Welcome | Records | Presence | Appended | Conflict | Refused | Signal
 )
-FromNode: TypeAlias = Hello | Append | Send
+FromNode: TypeAlias = Hello | Append | Send | Stay
 
 _encoder = msgspec.msgpack.Encoder()
 _from_server: msgspec.msgpack.Decoder[FromServer] = msgspec.msgpack.Decoder(FromServer)

@@ -194,6 +194,8 @@ class ControlServer:
                 case m.Append() as append:
                     await asyncio.sleep(appends.owe(time.monotonic()))
                     await self._append(conversation, append)
+                case m.Stay():
+                    conversation.stay()
                 case m.Send(to=to, sealed=sealed):
                     if not conversation.guest:
                         signal = m.Signal(sender=conversation.peer, sealed=sealed)

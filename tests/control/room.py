@@ -142,7 +142,7 @@ class Node:
         )
 
     async def join(self, invite: Invite) -> Joined:
-        joined = await control.join(invite, self.identity)
+        joined = await self.client.join(invite)
         assert isinstance(joined, Joined), joined
         self.enter(joined)
         return joined

@@ -33,10 +33,12 @@ class Flights:
 
     def __init__(self, port: int) -> None:
         self.turns: list[str] = []
+        self.connections = 0
         self._port = port
         self.url = ""
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
         await asyncio.gather(
             self._pump("guest", reader, far_writer), self._pump("server", far_reader, writer)
@@ -75,6 +77,31 @@ async def test_a_join_takes_two_round_trips_after_tcps_own(tmp_path: Path) -> No
             assert isinstance(await control.join(through, bob.identity), control.Joined)
             # Handshake and challenge; hello with the join, and the whole chain.
             assert flights.turns == ["guest", "server"] * 2
+
+
+async def test_the_connection_of_the_join_serves_the_member_on(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server, nodes("ada", "bob") as (ada, bob):
+        await ada.found(server)
+        invite = await ada.invite(server)
+        async with wire(server.port) as flights:
+            await bob.join(msgspec.structs.replace(invite, control=(flights.url,)))
+            await ada.until(lambda: bob.identity.peer in ada.online)
+            await bob.until(lambda: len(bob.online) == 2)
+            ada.client.signal(bob.identity.peer, b"hello")
+            await bob.heard(control.SignalArrived)
+            assert isinstance(await bob.rename("Bobby"), Chain)
+            assert flights.connections == 1
+            await bob.client.close()
+        await ada.until(lambda: bob.identity.peer not in ada.online)
+
+
+async def test_a_join_that_nothing_follows_leaves_nobody_online(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server, nodes("ada", "bob") as (ada, bob):
+        await ada.found(server)
+        assert isinstance(await bob.client.join(await ada.invite(server)), control.Joined)
+        assert isinstance(await ada.rename("Ada L."), Chain)
+        assert ada.online == (ada.identity.peer,)
+        bob.client.want(None)
 
 
 async def test_a_name_that_is_taken_costs_one_round_trip_more(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ FROM_NODE: tuple[FromNode, ...] = (
     ),
     m.Append(id=1, record=party.genesis()),
     m.Send(to=ADA.peer, sealed=b"sealed"),
+    m.Stay(),
 )
 
 
