@@ -108,7 +108,7 @@ class Intents:
         # Our mapped address is asked for while control is still being talked to.
         self._node.use_servers(parsed.control)
         me = self._node.identity
-        joined = await control.join(parsed, me)
+        joined = await self._node.client.join(parsed)
         if isinstance(joined, Refusal):
             self._node.use_servers(())
             await self._node.tell(c.FailJoin(reason=joined.why))
