@@ -337,7 +337,7 @@ def _events(args: argparse.Namespace) -> Outcome:
     from lanrage.api_client import connect
 
     api = connect(_state(args))
-    show = _shower(args.json)
+    show = _shower(args.json, _known_names(args))
     if isinstance(api, Refusal):
         return api if args.follow else _stored_events(args, show)
     query = f"?after={args.after}" + (f"&type={args.type}" if args.type else "")
@@ -368,12 +368,23 @@ def _stored_events(args: argparse.Namespace, show: Callable[[Iterable[Stored]], 
     return _run(read())
 
 
-def _shower(as_json: bool) -> Callable[[Iterable[Stored]], None]:
+def _known_names(args: argparse.Namespace) -> dict[str, str]:
+    """Who is who, from the whole log: a filter leaves out the events that say so."""
+    from events.codec import decode
+    from projections.history import remember
+
+    names: dict[str, str] = {}
+    filtered = args.type or args.after
+    rows = [] if args.json or not filtered else _read_all(_state(args))
+    for row in [] if isinstance(rows, Refusal) else rows:
+        remember(names, decode(row))
+    return names
+
+
+def _shower(as_json: bool, names: dict[str, str]) -> Callable[[Iterable[Stored]], None]:
     from events.codec import decode
     from events.export import line_of
-    from projections.history import Names, describe, remember
-
-    names: Names = {}
+    from projections.history import describe, remember
 
     def show(rows: Iterable[Stored]) -> None:
         for row in rows:
