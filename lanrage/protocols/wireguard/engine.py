@@ -11,6 +11,7 @@ Bytes from outside never raise. Whatever is not accepted counts in `drops`, unde
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from struct import Struct
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
@@ -55,6 +56,8 @@ from lanrage.protocols.wireguard.timers import (
     RETRY,
     Agenda,
 )
+
+_HEAD: Final = Struct("<II")  # type, receiver index
 
 __all__ = ["Address", "Engine", "EngineNotice", "Peer", "SessionDown", "SessionUp"]
 
@@ -188,6 +191,7 @@ class Engine:
         self._handshakes.forget(peer.erase())
         peer.queue.clear()
         peer.deadlines.clear_all()
+        peer.endpoint = None
         self._went_down(peer, "dropped")
 
     def set_endpoint(self, peer: Peer, endpoint: Address | None, now_ns: int) -> None:
@@ -196,7 +200,8 @@ class Engine:
         With packets waiting or a keepalive wanted, what is missing happens at once: the queue is
         flushed, or a handshake is started, or one that waits for an answer is asked again there.
         """
-        if peer.endpoint == endpoint:
+        dropped = self._peers.get(peer.public_key) is not peer
+        if dropped or peer.endpoint == endpoint:
             return
         peer.endpoint = endpoint
         if endpoint is None:
@@ -247,12 +252,16 @@ class Engine:
         at = 0
         while at < len(datagrams):
             datagram = datagrams[at]
-            kind = int.from_bytes(datagram[:4], "little")
+            if len(datagram) < TRANSPORT_MIN_BYTES:
+                self._drop("bad_length")
+                at += 1
+                continue
+            kind, index = _HEAD.unpack_from(datagram)
             if kind != TYPE_TRANSPORT:
                 self._receive_handshake(kind, bytes(datagram), source, now_ns)
                 at += 1
                 continue
-            session = self._session_of(datagram, now_ns)
+            session = self._session_of(index, now_ns)
             if session is None:
                 at += 1
                 continue
@@ -261,11 +270,8 @@ class Engine:
                 delivered.append((peer, packets))
         return delivered
 
-    def _session_of(self, datagram: bytes | memoryview, now_ns: int) -> Session | None:
-        if len(datagram) < TRANSPORT_MIN_BYTES:
-            self._drop("bad_length")
-            return None
-        session = self._handshakes.sessions.get(int.from_bytes(datagram[4:8], "little"))
+    def _session_of(self, index: int, now_ns: int) -> Session | None:
+        session = self._handshakes.sessions.get(index)
         if session is None:
             self._drop("unknown_index")
             return None

@@ -122,7 +122,7 @@ def test_a_forged_datagram_in_a_batch_costs_only_itself() -> None:
     batch = [d[0], bytes(forged), d[2], d[1], d[3][:31], b"", d[3]]
     opened = [p for _, some in both.b.receive(batch, A, both.wire.now_ns) for p in some]
     assert opened == [packets[n] for n in (0, 2, 1, 3)]
-    assert dropped(both.b) == {"forged": 1, "bad_length": 1, "unknown_type": 1}
+    assert dropped(both.b) == {"forged": 1, "bad_length": 2}
 
 
 def test_a_forged_counter_far_ahead_does_not_move_the_window() -> None:
@@ -311,6 +311,19 @@ def test_a_dropped_peer_is_gone_with_its_keys_and_routes() -> None:
     assert dropped(both.b) == {"unknown_index": 1}
     both.wire.run(600)
     assert both.b.timer() is None
+
+
+def test_whoever_still_holds_a_dropped_peer_cannot_bring_it_back() -> None:
+    both = pair(keepalive_s=25)
+    both.wire.run(0.1)
+    both.b.drop_peer(both.a.public_key)
+    count = len(both.of_kind(1, B))
+    both.b.set_endpoint(both.to_a, ("192.0.2.77", 1), both.wire.now_ns)
+    both.wire.send(B, both.to_a, [ipv4(INNER_B, INNER_A)])
+    both.wire.run(200)
+    assert len(both.of_kind(1, B)) == count
+    assert not both.to_a.has_session
+    assert not both.to_b.has_session
 
 
 @pytest.mark.parametrize("point", LOW_ORDER)
