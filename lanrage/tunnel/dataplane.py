@@ -21,6 +21,7 @@ from typing import Protocol
 
 from lanrage.protocols.wireguard.constants import REKEY_AFTER
 from lanrage.protocols.wireguard.engine import Address, Engine, Peer
+from lanrage.tunnel import icmp
 from lanrage.tunnel.interface import Interface
 from lanrage.tunnel.loop import Loop, now_ns
 from lanrage.tunnel.netlink import Network
@@ -141,11 +142,19 @@ class DataPlane:
             return [], None
         peer = self._engine.route(destination)
         if peer is None:
-            # With `arp off` the kernel puts our own address on IPv4 broadcasts, too.
-            known = destination in self._broadcasts
-            self._drop("broadcast" if known else "no member has this address")
+            self._refuse(frame, destination)
             return [], None
         return split(frame), peer
+
+    def _refuse(self, frame: bytes, destination: bytes) -> None:
+        if destination in self._broadcasts:  # with `arp off` they have our own Ethernet address
+            self._drop("broadcast")
+            return
+        self._drop("no member has this address")
+        for packet in split(frame)[:1]:
+            error = icmp.unreachable(packet)
+            if error is not None:
+                self._deliver([error])
 
     def _send(self, peer: Peer, packets: Sequence[bytes], now: int) -> None:
         datagrams = self._engine.seal(peer, packets, now)
@@ -170,11 +179,14 @@ class DataPlane:
         for peer, packets in self._engine.receive(datagrams, source, now):
             if self._note_data is not None:
                 self._note_data(peer, now)
-            for parts in self._joiner.join(packets):
-                try:
-                    os.writev(self._tap, parts)
-                except OSError as failure:  # EIO: the interface is down
-                    self._drop(f"interface: {_name(failure)}", len(parts) - 1)
+            self._deliver(packets)
+
+    def _deliver(self, packets: Sequence[bytes]) -> None:
+        for parts in self._joiner.join(packets):
+            try:
+                os.writev(self._tap, parts)
+            except OSError as failure:  # EIO: the interface is down
+                self._drop(f"interface: {_name(failure)}", len(parts) - 1)
 
     def _drop(self, reason: str, count: int = 1) -> None:
         self.drops[reason] = self.drops.get(reason, 0) + count

@@ -46,12 +46,12 @@ class Interface:
         self.mac = mac
         self.index = socket.if_nametoindex(name)
         self.joins_udp = joins_udp
-        self._addresses: tuple[netlink.Interface, ...] = ()
+        self.addresses: tuple[netlink.Interface, ...] = ()
 
     def configure(self, addresses: tuple[netlink.Interface, ...], mtu: int) -> Refusal | None:
         """Exactly these addresses, this MTU, and up. Idempotent."""
         what = f"Cannot configure the interface {self.name}"
-        for address in self._addresses:
+        for address in self.addresses:
             if address not in addresses:
                 netlink.drop_address(self.index, address)
         failed = netlink.set_link(self.index, up=False, mtu=mtu)
@@ -63,7 +63,7 @@ class Interface:
             failed = netlink.add_address(self.index, address)
             if failed not in (0, errno.EEXIST):
                 return Refusal("address", what, f"{address}: {os.strerror(failed)}", "")
-        self._addresses = addresses
+        self.addresses = addresses
         failed = netlink.set_link(self.index, up=True)
         if failed:
             return Refusal("interface_up", what, os.strerror(failed), "")
@@ -71,9 +71,9 @@ class Interface:
 
     def deconfigure(self) -> None:
         netlink.set_link(self.index, up=False)
-        for address in self._addresses:
+        for address in self.addresses:
             netlink.drop_address(self.index, address)
-        self._addresses = ()
+        self.addresses = ()
 
     def quieten(self) -> None:
         """No IPv6 noise; IPv6 itself stays off until an IPv6 address is configured."""

@@ -73,7 +73,9 @@ def _run(config: wgquick.Config, name: str, rekey_after_ns: int, undo: ExitStack
     if refusal is not None:
         return refusal
     undo.callback(uapi.close)
-    DataPlane(tap, port, engine, settle=settle).watch(loop)
+    data = DataPlane(tap, port, engine, settle=settle)
+    data.put_networks([address.network for address in tap.addresses])
+    data.watch(loop)
     privileges.keep_only((privileges.CAP_NET_ADMIN,), 0, 0)
     settle_memory()
     _announce(name, config, port)

@@ -224,6 +224,28 @@ async def test_broadcasts_and_strangers_are_counted(pair: Pair, ends: tuple[End,
     raise AssertionError(ends[0].said)
 
 
+async def test_who_asks_for_nobody_is_told_at_once(pair: Pair, ends: tuple[End, End]) -> None:
+    ends[0].link.send(configure(pair.a))
+    await ends[0].hears(Configured)
+    for family, host in ((socket.AF_INET, "10.9.0.77"), (socket.AF_INET6, "fd99::77")):
+        with pair.a.entered():
+            game = socket.socket(family, socket.SOCK_STREAM)
+        with game:
+            game.settimeout(WITHIN_S)
+            with pytest.raises(OSError, match="No route to host"):
+                await asyncio.to_thread(game.connect, (host, 6112))
+
+
+async def test_when_somebody_deletes_the_interface_it_ends(
+    pair: Pair, ends: tuple[End, End]
+) -> None:
+    ends[0].link.send(configure(pair.a))
+    await ends[0].hears(Configured)
+    pair.a.run("ip", "link", "del", pair.a.interface)
+    async with asyncio.timeout(WITHIN_S):
+        assert await ends[0].link.closed == 1
+
+
 async def test_a_name_or_port_in_use_ends_it_with_the_reason(pair: Pair) -> None:
     pair.a.run("ip", "link", "add", pair.a.interface, "type", "veth", "peer", "name", "x0")
     end = await started(pair.a)
