@@ -84,7 +84,7 @@ def _add_node(add: Callable[..., Any]) -> None:
         "--api", default="127.0.0.1:8666", metavar="HOST:PORT", type=_host_port, help="dashboard"
     )
     up.add_argument("--interface", default="lanrage0", type=_interface)
-    up.add_argument("--tunnel", choices=("auto", "userspace"), default="auto")
+    up.add_argument("--tunnel", choices=("auto", "userspace", "kernel"), default="auto")
     add("status", _status, "who is in the party and how each is reached")
 
 
@@ -195,6 +195,7 @@ def _up(args: argparse.Namespace) -> Outcome:
         port=args.listen,
         api=args.api,
         interface=args.interface,
+        backend=args.tunnel,
         json=args.json,
     )
     return _run(up(settings))

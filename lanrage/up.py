@@ -54,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 26666
     api: str = "127.0.0.1:8666"
     interface: str = "lanrage0"
+    backend: str = "auto"  # "auto" | "userspace" | "kernel"
     json: bool = False
 
 
@@ -82,7 +83,7 @@ class Shown:
 
 async def up(settings: Settings) -> Refusal | None:
     """Run a node until SIGINT or SIGTERM."""
-    refused = _may_run()
+    refused = _may_run(settings)
     if refused is not None:
         return refused
     who = state_dir.owner()
@@ -207,7 +208,7 @@ async def _start_tunnel(
         "tunnel_start",
         "Cannot start the tunnel",
         "its process gave no answer",
-        "Run `lanrage doctor`, or look at what it printed above.",
+        "Look at what it printed above, and try again.",
     )
 
 
@@ -220,7 +221,14 @@ async def _replayed(log: Log) -> mesh.Mesh:
     return state
 
 
-def _may_run() -> Refusal | None:
+def _may_run(settings: Settings) -> Refusal | None:
+    if settings.backend == "kernel":
+        return Refusal(
+            "no_kernel_backend",
+            "Cannot use the kernel's WireGuard",
+            "this LANrage has only its own engine yet",
+            "Start without --tunnel.",
+        )
     if sys.platform != "linux":
         return Refusal(
             "platform", "Cannot run here", "LANrage needs Linux for now", "See the README."

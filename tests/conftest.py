@@ -15,6 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A property is judged by what it finds, not by how busy the machine was meanwhile.
+settings.register_profile("lanrage", deadline=None, print_blob=True)
+settings.load_profile("lanrage")
 
 # Inherited by every process that a test starts, so that one that outlives the session is ours.
 SESSION_MARK = f"LANRAGE_TEST_SESSION={uuid.uuid4().hex}"
