@@ -21,7 +21,7 @@ import msgspec
 from lanrage.lab import namespaces, topology
 from lanrage.lab.doorway import Doorway
 from lanrage.lab.lab import Lab
-from lanrage.lab.player import Control, NodeFailed, Player, send_over_tcp
+from lanrage.lab.player import Control, NodeFailed, Player, send_over_tcp, wait_until_connected
 from lanrage.refusal import Refusal
 from projections.lobby import PathView
 
@@ -113,18 +113,12 @@ def _meet(lab: Lab, players: Sequence[Player]) -> Story:
         guest.must("join", link)
         _tell(f"{guest.name} joined with a link")
         present.append(guest)
-        for player in present:
-            _await_others(player, [other.name for other in present if other is not player])
+        wait_until_connected(present, CONNECT_S_MAX)
         took_ms[guest.name] = round((time.monotonic() - started_s) * 1000)
         _tell(f"{guest.name} is connected to {' and '.join(p.name for p in present[:-1])}")
         link = alice.invite()
     pairs = [_try_pair(one, other) for i, one in enumerate(players) for other in players[i + 1 :]]
     return _story(alice, took_ms, pairs)
-
-
-def _await_others(player: Player, names: Sequence[str]) -> None:
-    what = f"connected to {' and '.join(names)}"
-    player.wait(lambda each: each.sees(*names), CONNECT_S_MAX, what)
 
 
 def _try_pair(one: Player, other: Player) -> PairStory:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -68,7 +68,7 @@ class Player:
         )
         return self.process
 
-    def start(self, *options: str) -> Ready:
+    def start(self, *options: str, follow: bool = True) -> Ready:
         """`lanrage up`, until it is ready; then its events are followed."""
         process = self.launch(*options)
         line = first_line(process, READY_S_MAX)
@@ -77,7 +77,8 @@ class Player:
             process.wait()
             raise NodeFailed(f"{self.name}: the node did not start: {self.last_words()}")
         self.ready = msgspec.json.decode(line, type=Ready)
-        threading.Thread(target=self._follow, daemon=True).start()
+        if follow:
+            threading.Thread(target=self._follow, daemon=True).start()
         return self.ready
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -271,6 +272,18 @@ class Control:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+
+
+def wait_until_connected(players: Sequence[Player], timeout_s: float) -> None:
+    """Until these are the party, and each is connected to every other."""
+    for player in players:
+        names = [other.name for other in players if other is not player]
+        what = f"connected to {' and '.join(names)}"
+        player.wait(_seeing(names), timeout_s, what)
+
+
+def _seeing(names: Sequence[str]) -> Callable[[Player], bool]:
+    return lambda player: player.sees(*names)
 
 
 def ping_report(pinging: subprocess.Popen[bytes]) -> Report:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from lanrage.lab import namespaces
 from lanrage.lab.lab import Lab
-from lanrage.lab.player import Control, Player
+from lanrage.lab.player import Control, Player, wait_until_connected
 from lanrage.lab.switch import Line
 from lanrage.lab.topology import Home, Kind, Router, Server, Topology
 
@@ -68,13 +68,7 @@ def join(host: Player, *guests: Player) -> None:
 
 
 def wait_until_all_connected(*players: Player) -> None:
-    for player in players:
-        others = [other.name for other in players if other is not player]
-        wait_until_sees(player, *others)
-
-
-def wait_until_sees(player: Player, *others: str) -> None:
-    player.wait(lambda p: p.sees(*others), CONNECT_S_MAX, f"connected to {others}")
+    wait_until_connected(players, CONNECT_S_MAX)
 
 
 def refusal_of(done: subprocess.CompletedProcess[str]) -> str:

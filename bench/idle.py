@@ -1,0 +1,156 @@
+"""What an idle node costs: a party of three, nobody sends anything for a minute.
+
+CPU and memory are read from /proc for the node and its tunnel process together, of every member;
+the worst of the three is the figure. Memory is resident set size, summed although the two
+processes share most of the interpreter's pages; the proportional size is beside it.
+
+    python -m bench.idle [SECONDS]
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lanrage.lab import namespaces
+from lanrage.lab.lab import Lab
+from lanrage.lab.player import Control, Player, wait_until_connected
+from lanrage.lab.topology import two_homes
+
+CONNECT_S_MAX = 30.0
+SETTLE_S = 10.0  # what the joining left to do
+CHILDREN_S_MAX = 60.0  # the classic NAT test is a process of its own, once
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    cpu_percent: float  # of one core, all its processes
+    rss_mb: float
+    pss_mb: float
+    wakeups_per_s: float  # voluntary context switches
+    processes: dict[str, float]  # CPU percent of each
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    seconds: float
+    members: tuple[Member, ...]
+    cpu_percent_max: float
+    rss_mb_max: float
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    ticks: int
+    switches: int
+    rss_kb: int
+    pss_kb: int
+    name: str
+
+
+def processes_of(player: Player) -> list[int]:
+    """The node and its children."""
+    assert player.process is not None
+    found = [player.process.pid]
+    for pid in found:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += [int(child) for child in (thread / "children").read_text().split()]
+    return found
+
+
+def snapshot(pid: int) -> Snapshot:
+    proc = Path(f"/proc/{pid}")
+    fields = (proc / "stat").read_text().rpartition(")")[2].split()
+    rollup = (proc / "smaps_rollup").read_text().splitlines()
+    sizes = {line.split()[0]: int(line.split()[1]) for line in rollup[1:]}
+    words = (proc / "cmdline").read_text().split("\0")
+    return Snapshot(
+        ticks=int(fields[11]) + int(fields[12]),
+        switches=sum(_voluntary_switches(thread) for thread in (proc / "task").iterdir()),
+        rss_kb=sizes["Rss:"],
+        pss_kb=sizes["Pss:"],
+        name=" ".join(words[1:4]).strip(),
+    )
+
+
+def _voluntary_switches(thread: Path) -> int:
+    lines = (thread / "status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("voluntary"))
+
+
+def measure(seconds: float) -> Result:
+    with Lab(two_homes()) as lab:
+        control = Control(lab.computer("control"), lab.folder / "state-control")
+        control.start()
+        players = [
+            Player(lab.computer(name), lab.folder / f"state-{name}")
+            for name in ("alice", "bob", "carol")
+        ]
+        for player in players:
+            player.start("--control", control.url, follow=False)
+        players[0].create("Quiet")
+        for guest in players[1:]:
+            guest.must("join", players[0].invite())
+        wait_until_connected(players, CONNECT_S_MAX)
+        print("all connected; waiting", file=sys.stderr)
+        _settle(players)
+        before = {p.name: {pid: snapshot(pid) for pid in processes_of(p)} for p in players}
+        began_s = time.monotonic()
+        time.sleep(seconds)
+        took_s = time.monotonic() - began_s
+        members = tuple(_member(p, before[p.name], took_s) for p in players)
+        wait_until_connected(players, 0)
+    return Result(
+        seconds=took_s,
+        members=members,
+        cpu_percent_max=max(member.cpu_percent for member in members),
+        rss_mb_max=max(member.rss_mb for member in members),
+    )
+
+
+def _settle(players: Sequence[Player]) -> None:
+    """Until only node and tunnel are left of each."""
+    time.sleep(SETTLE_S)
+    deadline_s = time.monotonic() + CHILDREN_S_MAX
+    while any(len(processes_of(player)) > 2 for player in players):
+        assert time.monotonic() < deadline_s, "a node keeps another process"
+        time.sleep(1.0)
+
+
+def _member(player: Player, before: dict[int, Snapshot], took_s: float) -> Member:
+    after = {pid: snapshot(pid) for pid in before}
+    per_tick = 100 / os.sysconf("SC_CLK_TCK") / took_s
+    cpu = {f"{after[p].name} ({p})": (after[p].ticks - before[p].ticks) * per_tick for p in before}
+    switches = sum(after[pid].switches - before[pid].switches for pid in before)
+    return Member(
+        name=player.name,
+        cpu_percent=round(sum(cpu.values()), 2),
+        rss_mb=round(sum(each.rss_kb for each in after.values()) / 1024, 1),
+        pss_mb=round(sum(each.pss_kb for each in after.values()) / 1024, 1),
+        wakeups_per_s=round(switches / took_s, 1),
+        processes={name: round(percent, 2) for name, percent in cpu.items()},
+    )
+
+
+def main(seconds: float = 60.0) -> dict[str, Any]:
+    refused = namespaces.missing()
+    if refused is not None:
+        raise SystemExit(str(refused))
+    result = measure(seconds)
+    for member in result.members:
+        print(
+            f"{member.name}: {member.cpu_percent:.2f} % of a core, RSS {member.rss_mb:.0f} MB "
+            f"(PSS {member.pss_mb:.0f} MB), {member.wakeups_per_s:.0f} wake-ups/s"
+        )
+        for process, percent in member.processes.items():
+            print(f"  {percent:5.2f} %  {process}")
+    figures: dict[str, Any] = msgspec.to_builtins(result)
+    return figures
+
+
+if __name__ == "__main__":
+    main(*(float(number) for number in sys.argv[1:]))
