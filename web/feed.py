@@ -6,7 +6,8 @@ behind it (late, resumed, or slow) reads the log until it has caught up. So a sl
 memory, and there is no seam between catching up and living: both are "what follows my cursor".
 
 `id:` is `seq`. The status, whose figures are no events, travels as `event: status` without an id,
-at most once a `STATUS_INTERVAL_S` and only if it differs. Everything stops with the last reader.
+only if it differs, and for figures alone at most once a `STATUS_INTERVAL_S`. Everything stops with
+the last reader.
 
 WHATWG HTML 9.2 is the wire format.
 """
@@ -30,7 +31,8 @@ RING_FRAMES_MAX = 1024
 RING_BYTES_MAX = 1024 * 1024
 CHUNK_BYTES_MAX = 64 * 1024
 LOG_ROWS_MAX = 256
-STATUS_INTERVAL_S = 1.0
+STATUS_INTERVAL_S = 1.0  # between changes that are only figures
+EVENT_STATUS_INTERVAL_S = 0.05  # between changes that events made
 RETRY_MS = 1000
 READERS_MAX = 32
 
@@ -57,6 +59,7 @@ class Feed:
         self._base = 0  # the ring holds every event after this one
         self._status = b""
         self._news = asyncio.Event()
+        self._happened = asyncio.Event()  # an event came since the last look at the status
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         self._closed = asyncio.Event()
         self.readers = 0
@@ -144,6 +147,7 @@ class Feed:
             for stored in batch:
                 self._push(frame(stored))
             self._tell()
+            self._happened.set()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
@@ -166,9 +170,10 @@ class Feed:
             if status != self._status:
                 self._status = status
                 self._tell()
+            await asyncio.sleep(min(EVENT_STATUS_INTERVAL_S, STATUS_INTERVAL_S))
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), STATUS_INTERVAL_S)
-                return
+                await asyncio.wait_for(self._happened.wait(), STATUS_INTERVAL_S)
+            self._happened.clear()
 
     def _tell(self) -> None:
         self._news.set()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from lanrage.lab.doorway import Doorway
 from lanrage.lab.lab import Lab
@@ -77,6 +77,13 @@ def create(page: Page, party: str) -> str:
     """Create a party on the page, and copy its link there."""
     page.get_by_label("Start your own").fill(party)
     page.get_by_role("button", name="Create").click()
+    return copied_link(page)
+
+
+def another_link(page: Page, old: str) -> str:
+    """Make a new one on the page, and copy it there."""
+    page.get_by_role("button", name="New link").click()
+    expect(page.locator("[data-test=invite-link]")).not_to_contain_text(old)
     return copied_link(page)
 
 

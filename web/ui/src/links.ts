@@ -3,7 +3,7 @@
 
 import { reactive } from "vue";
 
-import type { PartyView } from "./api";
+import type { InviteView, PartyView } from "./api";
 
 const KEY = "lanrage.links";
 
@@ -21,15 +21,17 @@ export function keepLink(answer: Record<string, string> | null): void {
   sessionStorage.setItem(KEY, JSON.stringify(kept));
 }
 
-export function openInvites(party: PartyView): PartyView["invites"] {
-  const now = Date.now();
-  return party.invites.filter(
-    (each) => !each.revoked && each.uses_left > 0 && each.expires_at > now,
-  );
+function isOpen(invite: InviteView): boolean {
+  return !invite.revoked && invite.uses_left > 0 && invite.expires_at > Date.now();
+}
+
+export function openInvites(party: PartyView): InviteView[] {
+  return party.invites.filter(isOpen);
 }
 
 /** The kept link, while somebody can still join with it; else empty. */
 export function linkOf(party: PartyView): string {
   const mine = kept[party.id];
-  return mine && openInvites(party).some((each) => each.id === mine.id) ? mine.link : "";
+  const known = party.invites.find((each) => each.id === mine?.id);
+  return mine && (!known || isOpen(known)) ? mine.link : "";
 }

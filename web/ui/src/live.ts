@@ -68,6 +68,7 @@ export function start(): void {
     if (takeToken()) wake();
   });
   letGoWhenHidden();
+  setInterval(sampleRtts, 1000);
   void followForEver();
 }
 
@@ -142,9 +143,13 @@ function takeStatus(next: Status): void {
   names.set(next.node.id, next.node.name);
   for (const peer of next.peers) {
     names.set(peer.id, peer.name);
-    takeRtt(peer);
   }
   status.value = next;
+}
+
+/** Once a second, so that the line of a member is its last minute, however seldom it changes. */
+function sampleRtts(): void {
+  if (link.value === "live") status.value?.peers.forEach(takeRtt);
 }
 
 function takeRtt(peer: PeerView): void {
