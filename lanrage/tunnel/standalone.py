@@ -45,8 +45,8 @@ def run(
             signal.signal(number, lambda *_: sys.exit(0))
         try:
             return _run(config, name, rekey_after_ns, undo)
-        except SystemExit:
-            return 0
+        except SystemExit as end:
+            return int(end.code or 0)
 
 
 def _run(config: wgquick.Config, name: str, rekey_after_ns: int, undo: ExitStack) -> int | Refusal:

@@ -181,7 +181,7 @@ def wait_until(is_so: Any) -> None:
     end = time.monotonic() + WITHIN_S
     while not is_so():
         assert time.monotonic() < end
-        time.sleep(0.01)
+        time.sleep(0.01)  # a file or interface that comes or goes tells nobody
 
 
 def _text(key: bytes) -> str:

@@ -90,7 +90,7 @@ def test_no_packet_is_lost_when_sessions_are_renewed(pair: Pair) -> None:
     handshakes: set[str] = set()
     while pinging.poll() is None:
         handshakes.add(pair.b.run("wg", "show", pair.b.interface, "latest-handshakes"))
-        time.sleep(0.2)
+        time.sleep(0.2)  # `wg show` can only be asked
     assert "500 packets transmitted, 500 received" in pinging.communicate()[0]
     assert len(handshakes) >= 3, "there were not two renewals"
 
