@@ -193,6 +193,7 @@ class _Session:
         self._one_append = asyncio.Lock()  # our own would only race each other
         self._stopped = False
         self._task = asyncio.create_task(self._run(), name="control client")
+        self._task.add_done_callback(_tell_bug)
 
     def stop(self) -> None:
         self._stopped = True
@@ -381,3 +382,12 @@ class _Session:
     def _fail_answers(self) -> None:
         for number in list(self._answers):
             self._answer(number, None)
+
+
+def _tell_bug(task: asyncio.Task[None]) -> None:
+    """The task never ends by itself: if it did, everybody would wait for control for ever."""
+    bug = None if task.cancelled() else task.exception()
+    if bug is not None:
+        task.get_loop().call_exception_handler(
+            {"message": "the control client failed", "exception": bug, "task": task}
+        )

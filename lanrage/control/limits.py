@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from ipaddress import IPv6Address
 from typing import Final
 
 CONNECTIONS_MAX: Final = 1_024
 CONNECTIONS_PER_IP_MAX: Final = 64  # a LAN party behind one router
 CONNECTIONS_PER_PEER_MAX: Final = 4  # the newest stay
+CONNECTS_PER_S: Final = 10.0  # from one address
+CONNECTS_BURST: Final = 100.0
+SOURCES_MAX: Final = 4_096  # addresses remembered
 PARTIES_MAX: Final = 1_000
+RECORDS_TOTAL_MAX: Final = 500_000  # of all parties together; they are kept in memory
 SIGNALS_MAX: Final = 64  # waiting for one connection; the oldest go first
 REPLIES_MAX: Final = 32  # waiting for one connection; then its frames are not read
 OPEN_S: Final = 10.0  # for the WebSocket handshake
@@ -25,7 +30,14 @@ FOUNDED_PER_S: Final = 1.0
 FOUNDED_BURST: Final = 20.0
 STUN_PER_S: Final = 20.0
 STUN_BURST: Final = 60.0
-STUN_SOURCES_MAX: Final = 4_096
+
+
+def network(host: str) -> str:
+    """Who is counted as one sender: an IPv4 address, also in IPv6 clothes, or an IPv6 /64."""
+    if ":" not in host:
+        return host
+    address = IPv6Address(host.partition("%")[0])
+    return str(address.ipv4_mapped or address.packed[:8].hex())
 
 
 class Bucket:

@@ -103,6 +103,7 @@ async def _dial(written: str, url: str) -> Link | Refusal:
         max_size=m.FRAME_MAX,
         max_queue=4,
         logger=_silent,
+        happy_eyeballs_delay=STAGGER_S,
     )
     answer: Link | Refusal = foreign(written, "it does not speak our protocol")
     try:

@@ -15,7 +15,7 @@ from events import codec
 from events.log import Log
 from events.party import Recorded
 from events.store import Conflict
-from lanrage.control.limits import PARTIES_MAX
+from lanrage.control.limits import PARTIES_MAX, RECORDS_TOTAL_MAX
 from lanrage.protocols import partylog
 from lanrage.protocols.partylog import Chain, Invalid
 from lanrage.recorded import event_of
@@ -51,6 +51,7 @@ class Parties:
         self._log = log
         self._parties: dict[str, Party] = {}
         self._founding = asyncio.Lock()
+        self._total = 0  # records of all parties
 
     async def load(self) -> None:
         """Fold the log. It was verified when it was written."""
@@ -59,6 +60,7 @@ class Parties:
             after = partylog.apply(party.chain, event.record)
             if after is not party.chain:
                 party.add(after, event.record)
+                self._total += 1
 
     def get(self, party: str) -> Party | None:
         return self._parties.get(party)
@@ -94,11 +96,14 @@ class Parties:
         after = partylog.verify(party.chain, record, now_ms=now_ms)
         if isinstance(after, Invalid):
             return after
+        if self._total >= RECORDS_TOTAL_MAX:
+            return Invalid("full", "this control server has no room for more")
         outcome = await self._log.append([event_of(after, record)], at=now_ms)
         assert not isinstance(outcome, Conflict), "nothing was expected of the streams"
         if isinstance(outcome, Refusal):
             return outcome
         party.add(after, record)
+        self._total += 1
         return after
 
 

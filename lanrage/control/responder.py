@@ -32,9 +32,7 @@ class Responder:
     def __init__(self, sockets: list[socket.socket], loop: asyncio.AbstractEventLoop) -> None:
         self._main, self._alternate, self._third = sockets
         self._loop = loop
-        self._buckets = limits.Buckets(
-            limits.STUN_PER_S, limits.STUN_BURST, limits.STUN_SOURCES_MAX
-        )
+        self._buckets = limits.Buckets(limits.STUN_PER_S, limits.STUN_BURST, limits.SOURCES_MAX)
         for each in sockets:
             loop.add_reader(each.fileno(), self._read, each)
 
@@ -71,7 +69,7 @@ class Responder:
         self, receiver: socket.socket, datagram: bytes, ancillary: Ancillary, sender: Any
     ) -> None:
         source = _plain(sender)
-        if not self._buckets.take(_network(source[0]), time.monotonic()):
+        if not self._buckets.take(limits.network(source[0]), time.monotonic()):
             return
         asked = _asked(ancillary)
         alternate = (asked, self._alternate.getsockname()[1]) if asked else None
@@ -106,11 +104,6 @@ def _plain(sender: Any) -> Address:
     host, port = str(sender[0]).partition("%")[0], int(sender[1])
     mapped = IPv6Address(host).ipv4_mapped if ":" in host else None
     return (str(mapped) if mapped else host), port
-
-
-def _network(host: str) -> str:
-    """Who is counted as one sender: an IPv4 address, an IPv6 /64."""
-    return IPv6Address(host).packed[:8].hex() if ":" in host else host
 
 
 def _asked(ancillary: Ancillary) -> str:

@@ -51,7 +51,7 @@ class ControlServer:
         self._creators = creators
         self._audiences: dict[str, Audience] = {}
         self._founded = limits.Bucket(limits.FOUNDED_PER_S, limits.FOUNDED_BURST, time.monotonic())
-        self._sources: Counter[str] = Counter()
+        self._sources = _Sources()
         self._server: Server | None = None
         self._responder: Responder | None = None
         self.port = 0
@@ -112,6 +112,14 @@ class ControlServer:
     # --- one connection -----------------------------------------------------------------------
 
     async def _serve(self, connection: ServerConnection) -> None:
+        try:
+            await self._converse(connection)
+        except Exception as bug:  # ours: told here, since the library's log is switched off
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a control connection failed", "exception": bug}
+            )
+
+    async def _converse(self, connection: ServerConnection) -> None:
         with contextlib.suppress(ConnectionClosed, TimeoutError):
             conversation = await self._greet(connection)
             if conversation is None:
@@ -232,10 +240,34 @@ class ControlServer:
             del self._audiences[party]
 
 
-class _Counted(ServerConnection):
-    """Counts connections by address, and drops those over the limit before a byte is read."""
+class _Sources:
+    """Who is connected from where, and how often they come."""
 
-    def __init__(self, sources: Counter[str], *args: Any, **kwargs: Any) -> None:
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
+        self._arrivals = limits.Buckets(
+            limits.CONNECTS_PER_S, limits.CONNECTS_BURST, limits.SOURCES_MAX
+        )
+
+    def arrive(self, source: str) -> bool:
+        """Count one more connection; whether it may stay."""
+        self._open[source] += 1
+        return (
+            self._open[source] <= limits.CONNECTIONS_PER_IP_MAX
+            and self._open.total() <= limits.CONNECTIONS_MAX
+            and self._arrivals.take(source, time.monotonic())
+        )
+
+    def depart(self, source: str) -> None:
+        self._open[source] -= 1
+        if self._open[source] <= 0:
+            del self._open[source]
+
+
+class _Counted(ServerConnection):
+    """Drops a connection over the limits before a byte of it is read."""
+
+    def __init__(self, sources: _Sources, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._sources = sources
         self._source = ""
@@ -243,19 +275,13 @@ class _Counted(ServerConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         peername = transport.get_extra_info("peername")
-        self._source = str(peername[0]) if peername else ""
-        self._sources[self._source] += 1
-        if (
-            self._sources[self._source] > limits.CONNECTIONS_PER_IP_MAX
-            or self._sources.total() > limits.CONNECTIONS_MAX
-        ):
+        self._source = limits.network(str(peername[0])) if peername else ""
+        if not self._sources.arrive(self._source):
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._sources[self._source] -= 1
-        if self._sources[self._source] <= 0:
-            del self._sources[self._source]
+        self._sources.depart(self._source)
 
 
 async def _both(*jobs: Any) -> None:

@@ -39,11 +39,16 @@ async def serving(
     assert isinstance(log, Log), log
     server = await ControlServer.start("127.0.0.1", port, log, creators=creators)
     assert isinstance(server, ControlServer), server
+    faults: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: faults.append(context))
     try:
         yield server
     finally:
         await server.close()
         await log.close()
+        loop.set_exception_handler(None)
+    assert not faults
 
 
 class Node:
