@@ -9,7 +9,6 @@ processes share most of the interpreter's pages; the proportional size is beside
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -45,7 +44,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    ticks: int
+    ran_ns: int
     switches: int
     rss_kb: int
     pss_kb: int
@@ -64,17 +63,21 @@ def processes_of(player: Player) -> list[int]:
 
 def snapshot(pid: int) -> Snapshot:
     proc = Path(f"/proc/{pid}")
-    fields = (proc / "stat").read_text().rpartition(")")[2].split()
     rollup = (proc / "smaps_rollup").read_text().splitlines()
     sizes = {line.split()[0]: int(line.split()[1]) for line in rollup[1:]}
     words = (proc / "cmdline").read_text().split("\0")
     return Snapshot(
-        ticks=int(fields[11]) + int(fields[12]),
+        ran_ns=sum(_ran_ns(thread) for thread in (proc / "task").iterdir()),
         switches=sum(_voluntary_switches(thread) for thread in (proc / "task").iterdir()),
         rss_kb=sizes["Rss:"],
         pss_kb=sizes["Pss:"],
         name=" ".join(words[1:4]).strip(),
     )
+
+
+def _ran_ns(thread: Path) -> int:
+    """Exact, where the ticks of /proc/PID/stat are sampled and miss what runs for microseconds."""
+    return int((thread / "schedstat").read_text().split()[0])
 
 
 def _voluntary_switches(thread: Path) -> int:
@@ -123,8 +126,10 @@ def _settle(players: Sequence[Player]) -> None:
 
 def _member(player: Player, before: dict[int, Snapshot], took_s: float) -> Member:
     after = {pid: snapshot(pid) for pid in before}
-    per_tick = 100 / os.sysconf("SC_CLK_TCK") / took_s
-    cpu = {f"{after[p].name} ({p})": (after[p].ticks - before[p].ticks) * per_tick for p in before}
+    cpu = {
+        f"{after[pid].name} ({pid})": (after[pid].ran_ns - before[pid].ran_ns) / took_s / 1e7
+        for pid in before
+    }
     switches = sum(after[pid].switches - before[pid].switches for pid in before)
     return Member(
         name=player.name,
