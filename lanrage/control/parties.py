@@ -8,8 +8,8 @@ when a join comes in, and turns expired invites away.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, Final, TypeVar
 
 from events import codec
 from events.log import Log
@@ -21,6 +21,7 @@ from lanrage.protocols.partylog import Chain, Invalid
 from lanrage.recorded import event_of
 from lanrage.refusal import Refusal
 
+T = TypeVar("T")
 READ: Final = 1_000  # events read from the log at once
 
 
@@ -51,6 +52,7 @@ class Parties:
         self._log = log
         self._parties: dict[str, Party] = {}
         self._founding = asyncio.Lock()
+        self._begun: set[asyncio.Task[Any]] = set()
         self._total = 0  # records of all parties
 
     async def load(self) -> None:
@@ -67,7 +69,7 @@ class Parties:
 
     async def found(self, record: bytes, now_ms: int) -> Party | Invalid | Refusal:
         """A new party by its genesis; the same genesis again finds the same party."""
-        return await asyncio.shield(asyncio.create_task(self._found(record, now_ms)))
+        return await self._whole(self._found(record, now_ms))
 
     async def _found(self, record: bytes, now_ms: int) -> Party | Invalid | Refusal:
         async with self._founding:
@@ -85,8 +87,18 @@ class Parties:
 
     async def append(self, party: Party, record: bytes, now_ms: int) -> Chain | Invalid | Refusal:
         """Compare-and-swap: a record that does not follow the head is Invalid("link")."""
-        # A caller that goes away must not leave log and memory different.
-        return await asyncio.shield(asyncio.create_task(self._append(party, record, now_ms)))
+        return await self._whole(self._append(party, record, now_ms))
+
+    async def settled(self) -> None:
+        """What was begun is finished; then the log may be closed."""
+        await asyncio.gather(*self._begun, return_exceptions=True)
+
+    async def _whole(self, change: Coroutine[Any, Any, T]) -> T:
+        """A caller that goes away in the middle must not leave log and memory different."""
+        task = asyncio.create_task(change)
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+        return await asyncio.shield(task)
 
     async def _append(self, party: Party, record: bytes, now_ms: int) -> Chain | Invalid | Refusal:
         async with party.lock:

@@ -80,6 +80,7 @@ class ControlServer:
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
+        await self._parties.settled()
 
     async def _listen(self, host: str, port: int) -> None:
         family, address = await _family(host)

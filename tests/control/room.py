@@ -48,7 +48,7 @@ async def serving(
         await server.close()
         await log.close()
         loop.set_exception_handler(None)
-    assert not faults
+    assert not faults, faults
 
 
 class Node:

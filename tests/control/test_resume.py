@@ -121,6 +121,25 @@ async def test_the_losers_of_a_race_build_again_on_the_new_head(tmp_path: Path) 
         assert ada.chain == bob.chain
 
 
+async def test_a_server_stopped_in_the_middle_of_many_appends_stops_cleanly(
+    tmp_path: Path,
+) -> None:
+    names = [f"guest{number}" for number in range(8)]
+    async with nodes("ada", *names) as (ada, *guests):
+        async with serving(tmp_path) as server:
+            await ada.found(server)
+            invite = await ada.invite(server, uses=8)
+            joins = [asyncio.create_task(control.join(invite, each.identity)) for each in guests]
+            await asyncio.wait(joins, return_when=asyncio.FIRST_COMPLETED)
+            port = server.port
+        results = await asyncio.gather(*joins)
+        taken = sum(isinstance(each, control.Joined) for each in results)
+        assert taken >= 1
+        async with serving(tmp_path, port):
+            await ada.until(lambda: len(ada.chain.members) >= 1 + taken)
+            assert len(ada.chain.members) <= 9
+
+
 async def test_a_rule_says_no_before_anything_is_sent(tmp_path: Path) -> None:
     async with serving(tmp_path) as server, nodes("ada", "bob") as (ada, bob):
         await ada.found(server)
