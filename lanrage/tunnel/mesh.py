@@ -118,6 +118,9 @@ class Mesh:
         old = self._peers.get(order.peer)
         if old is not None and old.public_key != order.public_key:
             self._forget(order.peer)  # its key was rotated
+        if self._ids.get(order.public_key, order.peer) != order.peer:
+            self._tell(Expired(peer=order.peer, reason="its WireGuard key is another member's"))
+            return
         try:
             peer = self._engine.put_peer(
                 order.public_key,

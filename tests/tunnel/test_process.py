@@ -182,6 +182,12 @@ async def test_a_key_that_nobody_can_have_is_reported(ends: tuple[End, End]) -> 
     assert (await ends[0].hears(Expired)).peer == "eve"
 
 
+async def test_nobody_takes_another_members_key(pair: Pair, ends: tuple[End, End]) -> None:
+    introduce(ends[0], "bob", pair.b, pair.b.port)
+    introduce(ends[0], "eve", pair.b, pair.b.port)
+    assert (await ends[0].hears(Expired)).peer == "eve"
+
+
 async def test_after_the_start_it_is_nobody_with_one_capability(ends: tuple[End, End]) -> None:
     await ends[0].hears(Started)
     status = _status(ends[0].link.pid)
