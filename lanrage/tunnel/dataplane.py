@@ -127,7 +127,7 @@ class DataPlane:
     def _sort(self, frame: bytes) -> tuple[list[bytes], Peer | None]:
         """The packets of a frame and whose they are; nothing, and counted, if nobody's."""
         if len(frame) < IP_AT + 20:
-            self._drop("frame too short")
+            self._drop("frame_too_short")
             return [], None
         if frame[10] & 1:  # the Ethernet group bit; LAN discovery is not fanned out yet
             self._drop("multicast")
@@ -138,7 +138,7 @@ class DataPlane:
         elif kind == IPV6:
             destination = frame[IP_AT + 24 : IP_AT + 40]
         else:
-            self._drop("not IP")
+            self._drop("not_ip")
             return [], None
         peer = self._engine.route(destination)
         if peer is None:
@@ -150,7 +150,7 @@ class DataPlane:
         if destination in self._broadcasts:  # with `arp off` they have our own Ethernet address
             self._drop("broadcast")
             return
-        self._drop("no member has this address")
+        self._drop("no_member")
         for packet in split(frame)[:1]:
             error = icmp.unreachable(packet)
             if error is not None:
@@ -172,7 +172,7 @@ class DataPlane:
             elif self._others is not None and self._others.is_ours(datagram):
                 self._others.receive(datagram, source, now)
             else:
-                self._drop("unknown datagram")
+                self._drop("unknown_datagram")
         return wireguard
 
     def _receive(self, datagrams: list[bytes], source: Address, now: int) -> None:
@@ -186,7 +186,7 @@ class DataPlane:
             try:
                 os.writev(self._tap, parts)
             except OSError as failure:  # EIO: the interface is down
-                self._drop(f"interface: {_name(failure)}", len(parts) - 1)
+                self._drop(f"interface_{_name(failure)}", len(parts) - 1)
 
     def _drop(self, reason: str, count: int = 1) -> None:
         self.drops[reason] = self.drops.get(reason, 0) + count
@@ -204,4 +204,4 @@ def new_engine(private_key: bytes, *, roaming: bool, rekey_after_ns: int = REKEY
 
 
 def _name(failure: OSError) -> str:
-    return errno.errorcode.get(failure.errno or 0, "unknown")
+    return errno.errorcode.get(failure.errno or 0, "unknown").lower()

@@ -69,12 +69,12 @@ def test_nothing_waiting_is_none(port: UdpPort) -> None:
 def test_an_unreachable_address_is_counted_and_nothing_more(port: UdpPort) -> None:
     port.send(("255.255.255.255", 9), [b"x"])
     port.send(("255.255.255.255", 9), [b"x", b"x"])
-    assert port.drops == {"send: EACCES": 3}
+    assert port.drops == {"send_eacces": 3}
 
 
 def test_a_datagram_too_large_to_send_is_counted(port: UdpPort, other: UdpPort) -> None:
     port.send(("127.0.0.1", other.port), [bytes(65_535)])
-    assert port.drops == {"send: EMSGSIZE": 1}
+    assert port.drops == {"send_emsgsize": 1}
 
 
 def test_segments_larger_than_the_way_go_one_by_one(port: UdpPort, other: UdpPort) -> None:
