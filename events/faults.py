@@ -14,25 +14,22 @@ _SET_ASIDE = "Set the file aside, with its -wal and -shm, and start again."
 
 def refusal_of(fault: sqlite3.Error | OSError, path: Path, what: str) -> Refusal:
     """The reason for a failed read or write of the log at `path`."""
-    code = getattr(fault, "sqlite_errorcode", None)  # absent where Python found text not UTF-8
-    primary = sqlite3.SQLITE_CORRUPT if code is None else code & 0xFF
-    if isinstance(fault, OSError):
-        primary = None
-    if primary == sqlite3.SQLITE_FULL or _is_full(fault, path):
+    code = _primary_code(fault, path)
+    if code == sqlite3.SQLITE_FULL:
         return Refusal(
             "disk_full",
             what,
             f"the disk that holds {path} is full",
             "Free some space; nothing already stored is lost.",
         )
-    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return Refusal(
             "log_busy",
             what,
             f"another program is writing to {path}",
             "Close it: a sqlite3 shell, perhaps.",
         )
-    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return damaged(path, str(fault), what)
     return unreadable(path, _reason(fault), what)
 
@@ -90,15 +87,26 @@ def in_use(path: Path) -> Refusal:
     )
 
 
-def _is_full(fault: Exception, path: Path) -> bool:
-    """Some full disks show only as an I/O error: SQLite's shared memory file, for one."""
+def _primary_code(fault: sqlite3.Error | OSError, path: Path) -> int:
+    """SQLite's result code, also for what did not come from SQLite."""
     if isinstance(fault, OSError):
-        return fault.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = fault.errno in (errno.ENOSPC, errno.EDQUOT)
+        return sqlite3.SQLITE_FULL if full else sqlite3.SQLITE_CANTOPEN
+    code: int | None = getattr(fault, "sqlite_errorcode", None)
+    if code is None:  # Python's own: it found text that is not UTF-8
+        return sqlite3.SQLITE_CORRUPT
+    code &= 0xFF
+    # With no space for its shared memory file SQLite speaks of an I/O error.
+    if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _is_full(path.parent):
+        return sqlite3.SQLITE_FULL
+    return code
+
+
+def _is_full(folder: Path) -> bool:
     try:
-        disk = os.statvfs(path.parent)
+        return os.statvfs(folder).f_bavail == 0
     except OSError:
         return False
-    return disk.f_bavail == 0
 
 
 def _reason(fault: Exception) -> str:

@@ -331,7 +331,9 @@ async def test_a_full_file_refuses_whole_appends_until_there_is_space(tmp_path: 
     assert here.head == 1
     assert seqs(await here.read()) == [1]
     await log.in_thread(here._connection, allow, 100_000)
-    assert seqs(await here.append(many, at=1)) == list(range(2, 2_002))
+    rows = await here.append(many, at=1)
+    assert seqs(rows) == list(range(2, 2_002))
+    assert {row.version for row in await here.read(1, limit=2_000)} == {1}
     await here.close()
     here = await opened(tmp_path)
     assert here.head == 2_001
