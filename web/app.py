@@ -57,7 +57,9 @@ class App:
 
 def create_app(node: Node, *, token: str, hosts: frozenset[str], read_only: bool = False) -> App:
     """`hosts`: see `guard.loopback_hosts`. `read_only` refuses every command (a replayed log)."""
-    api = FastAPI(title="LANrage", version="1", docs_url=None, redoc_url=None, openapi_url=None)
+    api = FastAPI(
+        title="LANrage", redirect_slashes=False, docs_url=None, redoc_url=None, openapi_url=None
+    )
     feed = Feed(node, read_only=read_only)
     _add_commands(api, node, read_only)
     _add_views(api, node, feed)

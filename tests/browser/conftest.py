@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven by Playwright, over the real server and page."""
+"""Debian's Chromium, driven by Playwright, over the real server and page. One for all tests."""
 
 from __future__ import annotations
 
@@ -7,21 +7,13 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
+from pytest_asyncio import fixture
 
+from tests.browser.real import ARGUMENTS, CHROMIUM
 from tests.web.http import TOKEN, serving
 from tests.web.stage import Stage
 from web import build
 from web.server import WebServer
-
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="session")
@@ -29,30 +21,36 @@ def built() -> None:
     build.build()
 
 
-@pytest.fixture
+@fixture(loop_scope="session")
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     stage = await Stage.open(tmp_path)
     yield stage
     await stage.log.close()
 
 
-@pytest.fixture
+@fixture(loop_scope="session")
 async def server(stage: Stage, built: None) -> AsyncIterator[WebServer]:
     async with serving(stage) as server:
         yield server
 
 
-@pytest.fixture
+@fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=ARGUMENTS
-        )
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         await browser.close()
 
 
-@pytest.fixture
+@fixture(loop_scope="session")
+async def tab(browser: Browser) -> AsyncIterator[Page]:
+    """An empty one, with nothing kept from before."""
+    context = await browser.new_context()
+    yield await context.new_page()
+    await context.close()
+
+
+@fixture(loop_scope="session")
 async def page(browser: Browser, server: WebServer) -> AsyncIterator[Page]:
     """The dashboard, opened by its link. Any error on its console fails the test."""
     context = await browser.new_context(viewport={"width": 1280, "height": 860})

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Page, expect
 
 from events.nat import NatMapped, NatUnmapped
 from events.path import PathLost, PathQuality
@@ -17,7 +17,7 @@ from tests.web.http import TOKEN, serving
 from tests.web.stage import Stage
 from web.server import WebServer
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 HOSTILE = "<img src=x onerror=hit()>"
 
@@ -30,19 +30,17 @@ async def test_the_token_leaves_the_address_bar_and_survives_a_reload(page: Page
     assert TOKEN not in page.url
 
 
-async def test_without_a_token_the_page_asks_for_one(browser: Browser, server: WebServer) -> None:
-    page = await browser.new_page()
-    await page.goto(f"http://127.0.0.1:{server.port}/")
-    await expect(page.get_by_role("heading", name="locked")).to_be_visible()
-    await page.get_by_label("Dashboard link or token").fill(f"http://127.0.0.1/#token={TOKEN}")
-    await page.get_by_role("button", name="Unlock").click()
-    await expect(page.get_by_role("heading", name="Play together")).to_be_visible()
+async def test_without_a_token_the_page_asks_for_one(tab: Page, server: WebServer) -> None:
+    await tab.goto(f"http://127.0.0.1:{server.port}/")
+    await expect(tab.get_by_role("heading", name="locked")).to_be_visible()
+    await tab.get_by_label("Dashboard link or token").fill(f"http://127.0.0.1/#token={TOKEN}")
+    await tab.get_by_role("button", name="Unlock").click()
+    await expect(tab.get_by_role("heading", name="Play together")).to_be_visible()
 
 
-async def test_a_wrong_token_locks_the_page(browser: Browser, server: WebServer) -> None:
-    page = await browser.new_page()
-    await page.goto(f"http://127.0.0.1:{server.port}/#token=wrong")
-    await expect(page.get_by_role("heading", name="locked")).to_be_visible()
+async def test_a_wrong_token_locks_the_page(tab: Page, server: WebServer) -> None:
+    await tab.goto(f"http://127.0.0.1:{server.port}/#token=wrong")
+    await expect(tab.get_by_role("heading", name="locked")).to_be_visible()
 
 
 async def test_creating_a_party_shows_its_link_to_copy_and_as_qr_code(
@@ -182,37 +180,34 @@ async def test_what_others_call_themselves_is_shown_and_never_run(page: Page, st
 
 
 async def test_a_lost_connection_is_said_and_mended_without_losing_an_event(
-    browser: Browser, stage: Stage, built: None, tmp_path: Path
+    tab: Page, stage: Stage, built: None, tmp_path: Path
 ) -> None:
     async with serving(stage) as first:
         port = first.port
-        page = await browser.new_page()
-        await page.goto(f"http://127.0.0.1:{port}/#token={TOKEN}")
-        await expect(page.locator("[data-seq='2']")).to_be_attached()
-    lost = page.locator("[data-test=lost]")
+        await tab.goto(f"http://127.0.0.1:{port}/#token={TOKEN}")
+        await expect(tab.locator("[data-seq='2']")).to_be_attached()
+    lost = tab.locator("[data-test=lost]")
     await expect(lost).to_be_visible()
-    await page.screenshot(path=tmp_path / "lost.png")
+    await tab.screenshot(path=tmp_path / "lost.png")
+    await tab.get_by_role("button", name="Try now").click()
+    await expect(lost).to_be_visible()
     await stage.append(NatUnmapped(server="192.0.2.1:3478", reason="while away"))
     async with serving(stage, port=port):
-        await page.get_by_role("button", name="Try now").click()
-        await expect(lost).to_have_count(0)
-        await expect(page.get_by_text("while away")).to_be_visible()
-        seqs = await page.locator(".event").evaluate_all("all => all.map(e => +e.dataset.seq)")
+        await expect(lost).to_have_count(0, timeout=15_000)
+        await expect(tab.get_by_text("while away")).to_be_visible()
+        seqs = await tab.locator(".event").evaluate_all("all => all.map(e => +e.dataset.seq)")
         assert seqs == [1, 2, 3]
 
 
-async def test_a_replay_offers_nothing_to_change(
-    browser: Browser, stage: Stage, built: None
-) -> None:
+async def test_a_replay_offers_nothing_to_change(tab: Page, stage: Stage, built: None) -> None:
     await stage.submit(c.Create(name="Friday night"))
     await stage.welcome("Bob")
     async with serving(stage, read_only=True) as server:
-        page = await browser.new_page()
-        await page.goto(f"http://127.0.0.1:{server.port}/#token={TOKEN}")
-        await expect(page.get_by_role("banner")).to_contain_text("Replay")
-        await expect(page.get_by_role("heading", name="Friday night")).to_be_visible()
+        await tab.goto(f"http://127.0.0.1:{server.port}/#token={TOKEN}")
+        await expect(tab.get_by_role("banner")).to_contain_text("Replay")
+        await expect(tab.get_by_role("heading", name="Friday night")).to_be_visible()
         for name in ("Leave party", "Remove", "Rename", "New link", "Revoke"):
-            await expect(page.get_by_role("button", name=name)).to_have_count(0)
+            await expect(tab.get_by_role("button", name=name)).to_have_count(0)
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280])

@@ -168,6 +168,12 @@ async def test_a_private_path_written_differently_is_still_private_or_unknown(
             assert answer.status in (401, 404), path
 
 
+async def test_no_answer_redirects(stage: Stage) -> None:
+    async with serving(stage) as server:
+        for path in ("/api/status/", "/api", "/metrics/", "/assets", "/assets/"):
+            assert (await call(server.port, "GET", path)).status == 404, path
+
+
 async def test_a_websocket_is_refused(stage: Stage) -> None:
     upgrade = {
         "Connection": "Upgrade",

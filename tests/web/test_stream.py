@@ -134,7 +134,7 @@ async def test_status_is_told_when_it_changes_and_not_more_often_than_allowed(
         async def shake() -> None:
             for n in range(1, 101):
                 await stage.measure(bob.peer, 41_000 + 1000 * n)
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.005)  # the pace of the changes is what is tested
 
         shaking = asyncio.create_task(shake())
         async for message in stream.messages():
@@ -229,7 +229,7 @@ async def test_closing_does_not_wait_for_a_client_that_reads_nothing(stage: Stag
     async with serving(stage) as server, Stream.open(server.port) as stream:
         stream.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await stage.append(*big)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # nothing tells when the server is stuck in its send
         before = time.monotonic()
         await server.close()
         assert time.monotonic() - before < 3.0
