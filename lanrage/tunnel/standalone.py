@@ -174,7 +174,8 @@ def _route(tap: Interface, network: netlink.Network) -> Refusal | None:
 
 def _announce(name: str, config: wgquick.Config, port: UdpPort) -> None:
     where = ", ".join(config.addresses) or "no address"
-    print(f"{name}: {where}, UDP port {port.port}, {len(config.peers)} peers", file=sys.stderr)
+    peers = "1 peer" if len(config.peers) == 1 else f"{len(config.peers)} peers"
+    print(f"{name}: {where}, UDP port {port.port}, {peers}", file=sys.stderr)
     for key in config.ignored:
         print(f"{name}: {key} is ignored", file=sys.stderr)
     sys.stderr.flush()

@@ -80,6 +80,14 @@ def _serve_and_send(pair: Pair) -> str:
     return pair.a.run("iperf3", "-J", "-6", "-n", "50M", "-c", pair.b.inside6)
 
 
+def test_a_way_too_narrow_for_whole_datagrams_is_slow_but_not_dead(pair: Pair) -> None:
+    for side in (pair.a, pair.b):
+        side.run("ip", "link", "set", "up0", "mtu", "1300")
+        pair.start_ours(side, pair.config(side))
+    assert ping(pair.a, pair.b.inside, "-c", "3", "-i", "0.05", "-s", "1392") == (3, 3)
+    assert iperf(pair, pair.b, pair.a, "-n", "20M")["bytes"] > 10e6
+
+
 def test_no_packet_is_lost_when_sessions_are_renewed(pair: Pair) -> None:
     pair.start_ours(pair.a, pair.config(pair.a), rekey_after_ns=3_000_000_000)
     pair.start_theirs(pair.b, pair.config(pair.b))
