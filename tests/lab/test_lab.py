@@ -214,16 +214,15 @@ def far() -> Iterator[Lab]:
 
 
 def test_twenty_ms_one_way_are_forty_there_and_back(far: Lab) -> None:
-    # Routers do not answer pings, so carol's home is reached through what alice's router maps.
     report = ping(far.computer("alice"), far.computer("control").address, "--interval-ms", "50")
     assert report.received == 4
-    assert 40.0 <= report.rtt_ms < 48.0
+    assert 40.0 <= min(report.rtts_ms) < 48.0
 
 
 def test_players_of_one_home_are_near_each_other(far: Lab) -> None:
     report = ping(far.computer("alice"), far.computer("bob").address, "--interval-ms", "20")
     assert report.received == 4
-    assert report.rtt_ms < 10.0
+    assert min(report.rtts_ms) < 10.0
 
 
 def test_loss_and_blackholes_can_be_switched_while_it_runs(far: Lab) -> None:
