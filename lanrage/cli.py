@@ -72,7 +72,7 @@ def _add_node(add: Callable[..., Any]) -> None:
     up.add_argument("--control", default="", metavar="URL", help="use this control server")
     up.add_argument(
         "--control-listen",
-        default="0.0.0.0:8667",
+        default="[::]:8667",
         metavar="HOST:PORT",
         type=_host_port,
         help="where the embedded control listens (default %(default)s)",
@@ -129,7 +129,7 @@ def _add_log(add: Callable[..., Any]) -> None:
 
 def _add_servers(add: Callable[..., Any]) -> None:
     control = add("control", _control, "run the rendezvous server alone")
-    control.add_argument("--listen", default="0.0.0.0:8667", metavar="HOST:PORT", type=_host_port)
+    control.add_argument("--listen", default="[::]:8667", metavar="HOST:PORT", type=_host_port)
     tunnel = add("tunnel", _tunnel, "run the WireGuard engine alone, from a wg-quick file")
     tunnel.add_argument("config", type=Path)
     tunnel.add_argument("--interface", type=_interface)

@@ -57,7 +57,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How this node was started."""
 
     control: str = ""  # URL of a control server; empty: embed one
-    control_listen: str = "0.0.0.0:8667"  # of the embedded one
+    control_listen: str = "[::]:8667"  # of the embedded one
     interface: str = "lanrage0"
     port: int  # of the tunnel's UDP socket
     state_dir: Path

@@ -50,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     state: Path
     name: str | None = None
     control: str = ""
-    control_listen: str = "0.0.0.0:8667"
+    control_listen: str = "[::]:8667"
     port: int = 26666
     api: str = "127.0.0.1:8666"
     interface: str = "lanrage0"
