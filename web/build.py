@@ -39,7 +39,7 @@ def build(ui: Path = UI, *, say: bool = True) -> bool:
             return False
         if say:
             print("Building the page (npm packages, then Vite) ...", file=sys.stderr, flush=True)
-        _install(ui)
+        install(ui)
         _bundle(ui)
     finally:
         os.close(folder)
@@ -60,7 +60,8 @@ def digest(ui: Path) -> str:
     return sha.hexdigest()
 
 
-def _install(ui: Path) -> None:
+def install(ui: Path = UI) -> None:
+    """What `package-lock.json` names, into `ui/node_modules`, unless it is there."""
     lock = (ui / "package-lock.json").read_bytes()
     done = ui / "node_modules" / ".installed"
     if done.is_file() and done.read_bytes() == lock:

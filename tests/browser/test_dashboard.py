@@ -145,6 +145,8 @@ async def test_the_stream_follows_the_newest_event_until_one_scrolls_up(
         await stage.append(NatUnmapped(server=f"192.0.2.{n}:3478", reason="no answer"))
     newest = page.locator(f"[data-seq='{stage.head}']")
     await expect(newest).to_be_in_viewport()
+    await page.set_viewport_size({"width": 1280, "height": 600})
+    await expect(newest).to_be_in_viewport()
     scroller = page.get_by_label("Events, newest last")
     await scroller.evaluate("list => { list.scrollTop = 0 }")
     await expect(page.get_by_role("button", name="Newest")).to_be_visible()

