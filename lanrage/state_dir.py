@@ -3,6 +3,7 @@
     events.sqlite    the log                     identity.json   this device's keys (0600)
     control.sqlite   of the embedded control     api.json        where the running node's API is,
     profiles/        the player's own profiles                   and its token (0600)
+    token            of the API, kept so that an open dashboard survives a restart (0600)
 
 With sudo the folder is the invoking user's own, so that `lanrage status` without sudo finds the
 same one, and nothing in it ends up belonging to root.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import secrets
 from pathlib import Path
 
 import msgspec
@@ -20,6 +22,8 @@ from lanrage.refusal import Refusal
 
 EVENTS = "events.sqlite"
 API = "api.json"
+TOKEN = "token"
+TOKEN_CHARACTERS = 32  # of base64: 192 bits
 PROFILES = "profiles"
 
 
@@ -88,12 +92,30 @@ def _unusable(path: Path, why: str) -> Refusal:
 
 
 def write_api(path: Path, api: ApiFile) -> None:
+    _write_private(path / API, msgspec.json.encode(api))
+
+
+def token(path: Path) -> str:
+    """The API's bearer token: 192 bits, made at the first start."""
+    try:
+        kept = (path / TOKEN).read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        kept = ""
+    if len(kept) == TOKEN_CHARACTERS:
+        return kept
+    made = secrets.token_urlsafe(TOKEN_CHARACTERS * 6 // 8)
+    _write_private(path / TOKEN, made.encode())
+    return made
+
+
+def _write_private(path: Path, data: bytes) -> None:
     """Atomically, readable by the owner alone."""
-    draft = path / f".{API}.new"
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(api))
-    draft.replace(path / API)
+        file.write(data)
+    draft.replace(path)
 
 
 def read_api(path: Path) -> ApiFile | None:

@@ -149,7 +149,7 @@ async def _serve(
         return refused
     node.listen()
     await intents.choose_profile(node.state_now.profile.id, "started")
-    token = secrets.token_urlsafe(24)
+    token = state_dir.token(settings.state)
     port = sockets[0].getsockname()[1]
     app = create_app(Shown(node, intents), token=token, hosts=loopback_hosts(port))
     server = await WebServer.start(app, sockets)
@@ -162,8 +162,8 @@ async def _serve(
         reason = await running
     finally:
         (settings.state / state_dir.API).unlink(missing_ok=True)
-        await node.close(reason)
         await server.close()
+        await node.close(reason)
     if stop.is_set():
         return None
     return Refusal("tunnel_died", "LANrage stopped", reason, "Start it again: `lanrage up`.")
