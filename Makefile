@@ -23,6 +23,9 @@ BROWSER := chromium=chromium
 OURS := trap '[ "$${SUDO_UID-}" != "$$(stat -c %u .)" ] || \
 	find . -user root -exec chown -h "$$SUDO_UID:$$SUDO_GID" {} +' EXIT;
 
+# In make's own child, so that a signal to make ends it; then there is no giving back afterwards.
+RUN := [ -z "$${SUDO_UID-}" ] || export PYTHONDONTWRITEBYTECODE=1; exec
+
 help:
 	@echo 'make up      this computer joins in: node, dashboard, control (root)'
 	@echo 'make demo    three players behind two home routers, on this computer alone (root)'
@@ -34,11 +37,11 @@ help:
 	@echo 'make clean   remove everything that make made'
 
 up: root ready
-	@$(OURS) .venv/bin/lanrage up $(ARGS)
+	@$(RUN) .venv/bin/lanrage up $(ARGS)
 
 demo: root ready
 	@.ci/need $(LAB)
-	@$(OURS) .venv/bin/lanrage demo $(ARGS)
+	@$(RUN) .venv/bin/lanrage demo $(ARGS)
 
 test: ready
 ifeq ($(shell id -u),0)
