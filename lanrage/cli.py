@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from lanrage import __version__
 from lanrage.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="lanrage", description="Play LAN games over the internet: one party, one LAN."
     )
+    top.add_argument("--version", action="version", version=f"lanrage {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, run: Callable[[argparse.Namespace], Outcome], text: str) -> Any:

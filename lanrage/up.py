@@ -18,7 +18,6 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,8 @@ import msgspec
 
 from events.base import Stored
 from events.log import Log
+from lanrage import __version__, identity, state_dir
 from lanrage import commands as c
-from lanrage import identity, state_dir
 from lanrage.intents import Intents
 from lanrage.node import Node, Options
 from lanrage.refusal import Refusal
@@ -173,7 +172,7 @@ async def _open_session(node: Node, started: m.Started) -> Refusal | None:
     me = node.identity
     refused = await node.tell(
         c.OpenSession(
-            version=_version(),
+            version=__version__,
             platform=f"{platform.system()} {platform.release()} {platform.machine()}",
             peer=me.peer,
             name=me.name,
@@ -283,10 +282,3 @@ def _say_ready(settings: Settings, node: Node, api: state_dir.ApiFile) -> None:
     if not party:
         print("  Next       `lanrage create NAME`, or `lanrage join LINK` with a friend's invite")
     print("  Stop       Ctrl-C", flush=True)
-
-
-def _version() -> str:
-    try:
-        return version("lanrage")
-    except PackageNotFoundError:
-        return "source"

@@ -16,7 +16,6 @@ import socket
 import time
 from collections import Counter
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, cast
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -25,6 +24,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from events.log import Log
+from lanrage import __version__
 from lanrage.control import limits
 from lanrage.control import messages as m
 from lanrage.control.conversation import DEPARTED, Audience, Conversation
@@ -329,14 +329,7 @@ def _browser(connection: ServerConnection, request: Request) -> Response | None:
     """A person who opens the address in a browser is told what it is."""
     if "Upgrade" in request.headers:
         return None
-    return connection.respond(200, f"LANrage control {_version()}\n")
-
-
-def _version() -> str:
-    try:
-        return version("lanrage")
-    except PackageNotFoundError:
-        return "from source"
+    return connection.respond(200, f"LANrage control {__version__}\n")
 
 
 async def _family(host: str) -> tuple[socket.AddressFamily, str]:
