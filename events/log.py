@@ -261,7 +261,11 @@ async def in_thread(
 
 
 async def _adopt(db: sqlite3.Connection) -> aiosqlite.Connection:
-    return await aiosqlite.Connection(lambda: db, iter_chunk_size=64)
+    """A process that fails before it closes the log must still end: what is acknowledged is on
+    disk, so the thread, private too, need not be waited for."""
+    connection = aiosqlite.Connection(lambda: db, iter_chunk_size=64)
+    connection._thread.daemon = True
+    return await connection
 
 
 def _batch(

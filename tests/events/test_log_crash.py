@@ -16,6 +16,7 @@ from tests.events.test_log import opened
 KILLS = 15
 SEED = 20261123
 LONGEST_S = 20.0
+ROOT = Path(__file__).parent.parent.parent
 
 WRITER = """
 import asyncio, sys
@@ -45,7 +46,7 @@ def _killed_after(file: Path, session: str, told: int, chance: random.Random) ->
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(file), session],
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).parent.parent.parent,
+        cwd=ROOT,
     )
     assert writer.stdout is not None
     try:
@@ -100,3 +101,41 @@ async def test_every_event_that_was_told_of_survives_kills_at_random_moments(
         await _check(tmp_path, told, run)
     assert len(told) > KILLS
     assert {name for name in os.listdir(tmp_path) if name.endswith(".new")} == set()
+
+
+FAILING = """
+import asyncio, sys
+from pathlib import Path
+from events.log import Log
+from events.peer import PeerOnline
+
+async def main():
+    log = await Log.open(Path(sys.argv[1]), session="run-1")
+    await log.append([PeerOnline(peer="ann")], at=1)
+    await asyncio.gather(log.append([PeerOnline(peer="ben")], at=1), fail(log))
+
+async def fail(log):
+    globals()["kept"] = log
+    raise LookupError("a mistake elsewhere")
+
+asyncio.run(main())
+"""
+
+
+def _run(program: str, file: Path) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-c", program, str(file)],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=LONGEST_S,
+        check=False,
+    )
+
+
+async def test_a_process_that_fails_without_closing_the_log_ends(tmp_path: Path) -> None:
+    failed = _run(FAILING, tmp_path / FILE_NAME)
+    assert failed.returncode == 1
+    assert b"LookupError: a mistake elsewhere" in failed.stderr
+    here = await opened(tmp_path)
+    assert here.head in (1, 2)
+    await here.close()
