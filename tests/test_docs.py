@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import ast
 import re
-import tomllib
 from pathlib import Path
 
 import pytest
 
+from lanrage import __version__
 from lanrage.cli import parser
 
 ROOT = Path(__file__).parent.parent
@@ -147,7 +147,5 @@ def test_make_has_every_verb_that_people_rely_on() -> None:
 
 
 def test_the_changelog_has_an_entry_for_this_version() -> None:
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        version = tomllib.load(file)["project"]["version"]
     headings = HEADING.findall(read("CHANGELOG.md"))
-    assert any(line.startswith(("[Unreleased]", f"[{version}]")) for line in headings)
+    assert any(line.startswith(("[Unreleased]", f"[{__version__}]")) for line in headings)
