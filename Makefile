@@ -68,11 +68,11 @@ root:
 	  echo 'Needs root, to create a network interface. Run: sudo make $(MAKECMDGOALS)' >&2; exit 1; }
 
 .make/installed: requirements.lock pyproject.toml .ci/install
-	@$(OURS) .ci/install
+	@$(OURS) .ci/install >&2
 
 # Looks at a digest of the sources first, so this is no work when nothing changed.
 ready: .make/installed
-	@$(OURS) $(PY) -m web.build
+	@$(OURS) $(PY) -m web.build >&2
 
 lock: .make/installed
 	@$(PY) -m pip --disable-pip-version-check install --quiet uv
