@@ -538,7 +538,7 @@ def _demo(args: argparse.Namespace) -> Outcome:
 def _lab(args: argparse.Namespace) -> Outcome:
     from lanrage.lab.command import run
 
-    return run(args.words)
+    return run(["--json", *args.words] if args.json else args.words)
 
 
 def _completion(args: argparse.Namespace) -> Outcome:
