@@ -1,9 +1,9 @@
 """A lab that runs: `with Lab(topology) as lab: lab.computer("alice").popen([...])`.
 
-Whatever happens inside, everything is gone afterwards: on an exception, on SIGINT, on SIGTERM (the
-default action becomes an exception while a lab is open), and after kill -9 at the next start of
-any lab, which sweeps what dead owners left. Building is: namespaces, the wire with its devices,
-then one batch of `ip` commands, one ruleset and a few sysctls for each namespace.
+Whatever happens inside, everything is gone afterwards: on an exception, on SIGINT, on SIGTERM and
+SIGHUP (their default action becomes an exception while a lab is open), and after kill -9 at the
+next start of any lab, which sweeps what dead owners left. Building is: namespaces, the wire with
+its devices, then one batch of `ip` commands, one ruleset and a few sysctls for each namespace.
 """
 
 from __future__ import annotations
@@ -125,10 +125,10 @@ class Lab:
         self._legs = topology.legs(description)
         self._wire: Wire | None = None
         self._computers: dict[str, Computer] = {}
-        self._old_sigterm: Any = None
+        self._old_signals: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Lab:
-        self._take_sigterm()
+        self._take_signals()
         try:
             namespaces.sweep()
             self._build()
@@ -174,7 +174,9 @@ class Lab:
 
     def close(self) -> None:
         """Undo everything. Signals wait until it is done."""
-        previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        previous = signal.pthread_sigmask(
+            signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+        )
         try:
             with contextlib.suppress(Exception):
                 for computer in self._computers.values():
@@ -183,7 +185,7 @@ class Lab:
                 self._wire.close()
                 self._wire = None
             namespaces.remove(self.id)
-            self._give_sigterm_back()
+            self._give_signals_back()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
@@ -282,16 +284,17 @@ class Lab:
         assert self._wire is not None, "the lab is not running"
         return self._wire
 
-    def _take_sigterm(self) -> None:
+    def _take_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            self._old_sigterm = signal.signal(signal.SIGTERM, _exit_on_signal)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                self._old_signals[number] = signal.signal(number, _exit_on_signal)
 
-    def _give_sigterm_back(self) -> None:
-        if self._old_sigterm is not None:
-            signal.signal(signal.SIGTERM, self._old_sigterm)
-            self._old_sigterm = None
+    def _give_signals_back(self) -> None:
+        for number, old in self._old_signals.items():
+            signal.signal(number, old)
+        self._old_signals.clear()
 
 
 def _exit_on_signal(number: int, frame: FrameType | None) -> None:

@@ -226,11 +226,11 @@ def sweep() -> list[str]:
 
 
 def claim(lab: str) -> Path:
-    """The folder of a new lab of this process, marked as ours."""
-    folder = LABS / lab
-    LABS.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700)
-    marker = folder / "owner.new"
-    marker.write_text(started_at(os.getpid()) or "")
-    marker.rename(folder / "owner")
+    """The folder of a new lab of this process. It appears with its owner in it, or another
+    process that starts a lab in this instant would sweep it."""
+    folder, draft = LABS / lab, LABS / f"{lab}.new"
+    draft.mkdir(mode=0o700, parents=True, exist_ok=True)
+    LABS.chmod(0o700)
+    (draft / "owner").write_text(started_at(os.getpid()) or "")
+    draft.rename(folder)
     return folder

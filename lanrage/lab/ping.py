@@ -8,6 +8,7 @@ Needs root (a raw socket).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import os
 import select
@@ -60,6 +61,64 @@ def reply_sequence(packet: bytes, identifier: int) -> int | None:
     return int(sequence)
 
 
+class _Row:
+    """A row of echo requests at a fixed pace, and the answers to them."""
+
+    def __init__(self, address: str, count: int, interval_ms: float, wait_ms: float) -> None:
+        self._address = address
+        self._count = count
+        self._interval_ns = int(interval_ms * 1e6)
+        self._start_ns = _now_ns()
+        self._end_ns = self._start_ns + (count - 1) * self._interval_ns + int(wait_ms * 1e6)
+        self._identifier = os.getpid() & 0xFFFF
+        self._sent = 0
+        self._sent_ns: dict[int, int] = {}
+        self._rtts_ms: list[float] = []
+        self._answers_ns: list[int] = []
+
+    @property
+    def answers(self) -> int:
+        return len(self._answers_ns)
+
+    def step(self, raw: socket.socket) -> bool:
+        """Send what is due or take one answer; False when there is nothing more to wait for."""
+        now_ns = _now_ns()
+        all_sent = self._sent == self._count
+        due_ns = self._end_ns if all_sent else self._start_ns + self._sent * self._interval_ns
+        if now_ns >= due_ns:
+            if not all_sent:
+                self._send(raw, now_ns)
+            return not all_sent
+        readable, _, _ = select.select([raw], [], [], (due_ns - now_ns) / 1e9)
+        if readable:
+            self._take(raw.recv(_PACKET_MAX))
+        return self.answers < self._count
+
+    def report(self) -> Report:
+        gaps_ns = [later - sooner for sooner, later in itertools.pairwise(self._answers_ns)]
+        return Report(
+            sent=self._sent,
+            received=self.answers,
+            rtts_ms=tuple(round(rtt, 3) for rtt in self._rtts_ms),
+            first_answer_ns=self._answers_ns[0] if self._answers_ns else 0,
+            longest_gap_ms=max(gaps_ns, default=0) / 1e6,
+        )
+
+    def _send(self, raw: socket.socket, now_ns: int) -> None:
+        sequence = self._sent & 0xFFFF
+        self._sent_ns[sequence] = now_ns
+        self._sent += 1
+        with contextlib.suppress(OSError):  # no route or no interface yet
+            raw.sendto(echo_request(self._identifier, sequence, bytes(48)), (self._address, 0))
+
+    def _take(self, packet: bytes) -> None:
+        sequence = reply_sequence(packet, self._identifier)
+        if sequence is None or sequence not in self._sent_ns:
+            return
+        self._answers_ns.append(_now_ns())
+        self._rtts_ms.append((self._answers_ns[-1] - self._sent_ns.pop(sequence)) / 1e6)
+
+
 def ping(
     address: str, count: int, interval_ms: float, wait_ms: float, until_answer: bool = False
 ) -> Report:
@@ -68,52 +127,17 @@ def ping(
     With `until_answer` it stops at the first answer. An address without a route yet, or an
     interface not there yet, counts as a lost packet.
     """
-    identifier = os.getpid() & 0xFFFF
-    sent_ns: dict[int, int] = {}
-    rtts_ms: list[float] = []
-    answers_ns: list[int] = []
-    start_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    step_ns = int(interval_ms * 1e6)
-    sent = 0
+    row = _Row(address, count, interval_ms, wait_ms)
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
         raw.setblocking(False)
-        while True:
-            now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-            due_ns = start_ns + sent * step_ns
-            if sent == count:
-                due_ns = start_ns + (count - 1) * step_ns + int(wait_ms * 1e6)
-            if now_ns >= due_ns and sent == count:
+        while row.step(raw):
+            if until_answer and row.answers:
                 break
-            if now_ns >= due_ns:
-                sent_ns[sent & 0xFFFF] = now_ns
-                _send(raw, address, echo_request(identifier, sent & 0xFFFF, bytes(48)))
-                sent += 1
-                continue
-            readable, _, _ = select.select([raw], [], [], (due_ns - now_ns) / 1e9)
-            if not readable:
-                continue
-            sequence = reply_sequence(raw.recv(_PACKET_MAX), identifier)
-            if sequence is None or sequence not in sent_ns:
-                continue
-            answers_ns.append(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
-            rtts_ms.append((answers_ns[-1] - sent_ns.pop(sequence)) / 1e6)
-            if until_answer or len(rtts_ms) == count:
-                break
-    gaps_ns = [later - sooner for sooner, later in itertools.pairwise(answers_ns)]
-    return Report(
-        sent=sent,
-        received=len(rtts_ms),
-        rtts_ms=tuple(round(rtt, 3) for rtt in rtts_ms),
-        first_answer_ns=answers_ns[0] if answers_ns else 0,
-        longest_gap_ms=max(gaps_ns, default=0) / 1e6,
-    )
+    return row.report()
 
 
-def _send(raw: socket.socket, address: str, packet: bytes) -> None:
-    try:
-        raw.sendto(packet, (address, 0))
-    except OSError:  # no route or no interface yet
-        return
+def _now_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def main() -> int:

@@ -17,6 +17,7 @@ import pytest
 from lanrage.lab import namespaces
 from lanrage.lab.lab import Computer, Lab
 from lanrage.lab.ping import Report
+from lanrage.lab.player import send_over_tcp
 from lanrage.lab.switch import Line
 from lanrage.lab.topology import Home, Kind, Router, Server, Topology, two_homes
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.root
 KINDS: tuple[Kind, ...] = ("port-restricted", "remapped", "address-restricted", "full-cone")
 ANSWER_S_MAX = 2.0
 SILENCE_S = 0.3
-PORT = 7000
+MEGABYTE = 1 << 20
 Address = tuple[str, int]
 
 
@@ -240,6 +241,18 @@ def test_loss_and_blackholes_can_be_switched_while_it_runs(far: Lab) -> None:
     assert ping(alice, control, "--count", "2", "--until-answer").received == 1
 
 
+def test_a_line_with_a_rate_carries_no_more(far: Lab) -> None:
+    """A megabyte at 8 Mbit/s is a second; without a limit the wire is far faster than that."""
+    alice, control = far.computer("alice"), far.computer("control")
+    far.change("home1", up=Line(rate_mbit=8.0))
+    try:
+        limited_s = send_over_tcp(alice, control, control.address, MEGABYTE)
+    finally:
+        far.mend("home1")
+    assert 0.9 < limited_s < 5.0
+    assert send_over_tcp(alice, control, control.address, MEGABYTE) < limited_s
+
+
 def test_a_lab_has_no_way_out(far: Lab) -> None:
     """Nothing of the machine that runs the lab can be reached from inside."""
     routes = far.computer("home1").run(["ip", "route"]).stdout
@@ -304,7 +317,7 @@ def assert_gone(lab: str, pids: list[int]) -> None:
             assert ended, f"{pid} still runs"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_takes_the_lab_down(number: signal.Signals) -> None:
     holder, lab, pids = hold_a_lab()
     os.kill(holder.pid, number)
