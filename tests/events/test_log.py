@@ -9,6 +9,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiosqlite
 import pytest
@@ -255,11 +256,20 @@ async def test_a_read_larger_than_the_limit_is_cut(
 async def test_a_rare_type_is_found_however_far_it_is(
     here: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    looked_at: list[int] = []
+    select = store.select
+
+    def watched(db: sqlite3.Connection, after: int, until: int, *rest: Any) -> list[Stored]:
+        looked_at.append(until - after)
+        return select(db, after, until, *rest)
+
     monkeypatch.setattr(log, "STEP_ROWS", 7)
+    monkeypatch.setattr(store, "select", watched)
     await _append(here, *map(str, range(50)))
     await here.append([PeerOffline(peer="a", reason="")], at=1)
     assert seqs(await here.read(type_glob="*.offline")) == [51]
     assert seqs(await here.read(40, limit=9)) == list(range(41, 50))
+    assert max(looked_at) == 7  # so that an append need not wait for the whole search
 
 
 @pytest.mark.parametrize("glob", ["*" * 99 + "x", "[", "[a-", "[^", "' OR 1", "*" * 10_000 + "q"])
