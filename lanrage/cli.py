@@ -122,6 +122,8 @@ def _add_log(add: Callable[..., Any]) -> None:
     replay.add_argument("source", metavar="FILE|STATE")
     replay.add_argument("--session", metavar="ID")
     replay.add_argument("--until", type=int, metavar="SEQ")
+    replay.add_argument("--serve", action="store_true", help="open the dashboard on it, read-only")
+    replay.add_argument("--api", default="127.0.0.1:0", metavar="HOST:PORT", type=_host_port)
     export = add("export", _export, "write events to a file")
     export.add_argument("--session", metavar="ID")
     export.add_argument("--format", choices=("jsonl", "csv"), default="jsonl")
@@ -409,6 +411,11 @@ def _replay(args: argparse.Namespace) -> Outcome:
     rows = _source(Path(args.source), args.session, args.until)
     if isinstance(rows, Refusal):
         return rows
+    if args.serve:
+        from lanrage.replayed import show
+
+        host, _, port = args.api.rpartition(":")
+        return _run(show(rows, host.strip("[]"), int(port)))
     sys.stdout.buffer.write(mesh.canonical(mesh.fold_all(mesh.EMPTY, rows)) + b"\n")
     return None
 

@@ -85,6 +85,7 @@ class Playbook:
         self.me = me
         self.state = mesh.EMPTY
         self.now_ms = NOW_MS
+        self.told: list[Event] = []
         self.tell(
             c.OpenSession(
                 version="0", platform="test", peer=me.peer, name=me.name, wireguard=me.wireguard
@@ -105,6 +106,7 @@ class Playbook:
         """The events of an accepted command; the state moves on."""
         decision = decide(self.state, command, self.now_ms)
         assert not isinstance(decision, Refusal), decision
+        self.told.extend(decision)
         for event in decision:
             self.state = mesh.evolve(
                 self.state,
