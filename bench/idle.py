@@ -28,7 +28,6 @@ CHILDREN_S_MAX = 60.0  # the classic NAT test is a process of its own, once
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
     cpu_percent: float  # of one core, all its processes
     rss_mb: float
     pss_mb: float
@@ -38,7 +37,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
-    members: tuple[Member, ...]
+    members: dict[str, Member]
     cpu_percent_max: float
     rss_mb_max: float
 
@@ -105,13 +104,13 @@ def measure(seconds: float) -> Result:
         began_s = time.monotonic()
         time.sleep(seconds)
         took_s = time.monotonic() - began_s
-        members = tuple(_member(p, before[p.name], took_s) for p in players)
+        members = {p.name: _member(before[p.name], took_s) for p in players}
         wait_until_connected(players, 0)
     return Result(
         seconds=took_s,
         members=members,
-        cpu_percent_max=max(member.cpu_percent for member in members),
-        rss_mb_max=max(member.rss_mb for member in members),
+        cpu_percent_max=max(member.cpu_percent for member in members.values()),
+        rss_mb_max=max(member.rss_mb for member in members.values()),
     )
 
 
@@ -124,15 +123,13 @@ def _settle(players: Sequence[Player]) -> None:
         time.sleep(1.0)
 
 
-def _member(player: Player, before: dict[int, Snapshot], took_s: float) -> Member:
+def _member(before: dict[int, Snapshot], took_s: float) -> Member:
     after = {pid: snapshot(pid) for pid in before}
     cpu = {
-        f"{after[pid].name} ({pid})": (after[pid].ran_ns - before[pid].ran_ns) / took_s / 1e7
-        for pid in before
+        after[pid].name: (after[pid].ran_ns - before[pid].ran_ns) / took_s / 1e7 for pid in before
     }
     switches = sum(after[pid].switches - before[pid].switches for pid in before)
     return Member(
-        name=player.name,
         cpu_percent=round(sum(cpu.values()), 2),
         rss_mb=round(sum(each.rss_kb for each in after.values()) / 1024, 1),
         pss_mb=round(sum(each.pss_kb for each in after.values()) / 1024, 1),
@@ -146,9 +143,9 @@ def main(seconds: float = 60.0) -> dict[str, Any]:
     if refused is not None:
         raise SystemExit(str(refused))
     result = measure(seconds)
-    for member in result.members:
+    for name, member in result.members.items():
         print(
-            f"{member.name}: {member.cpu_percent:.2f} % of a core, RSS {member.rss_mb:.0f} MB "
+            f"{name}: {member.cpu_percent:.2f} % of a core, RSS {member.rss_mb:.0f} MB "
             f"(PSS {member.pss_mb:.0f} MB), {member.wakeups_per_s:.0f} wake-ups/s"
         )
         for process, percent in member.processes.items():
