@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from lanrage.refusal import Refusal
-from lanrage.state_dir import ApiFile, read_api
+from lanrage.state_dir import ApiFile, is_running, read_api
 
 TIMEOUT_S = 30.0
 BODY_MAX = 64 << 20
@@ -24,23 +25,58 @@ class Api:
 
     def call(self, method: str, path: str, body: Any = None) -> Any | Refusal:
         """The answer's document, or the refusal the node gave."""
-        response = self._request(method, path, body, TIMEOUT_S)
-        if isinstance(response, Refusal):
-            return response
         try:
-            text = response.read(BODY_MAX)
-        except OSError as error:
-            return _gone(str(error))
-        if response.status >= 400:
-            return _refused(response.status, text)
-        return msgspec.json.decode(text) if text else None
+            content = None if body is None else msgspec.json.encode(body)
+        except UnicodeEncodeError:
+            return Refusal("not_text", "Cannot do that", "an argument is not UTF-8 text", "")
+        with contextlib.closing(self._connection(TIMEOUT_S)) as connection:
+            try:
+                response = self._ask(connection, method, path, content)
+                text = response.read(BODY_MAX)
+                if response.status >= 400:
+                    return _refused(response.status, text)
+                return msgspec.json.decode(text) if text else None
+            except (OSError, http.client.HTTPException) as error:
+                return _gone(str(error))
+            except msgspec.MsgspecError:
+                return _gone("what answers there is not LANrage")
 
-    def follow(self, path: str) -> Iterator[bytes]:
+    def follow(self, path: str) -> Iterator[bytes] | Refusal:
         """The `data` of every server-sent event of kind `message`, until the node ends."""
-        response = self._request("GET", path, None, None)
-        if isinstance(response, Refusal) or response.status != 200:
-            return
-        kind = b"message"
+        connection = self._connection(None)
+        refused: Refusal
+        try:
+            response = self._ask(connection, "GET", path, None)
+            if response.status == 200:
+                return _messages(connection, response)
+            refused = _refused(response.status, response.read(BODY_MAX))
+        except (OSError, http.client.HTTPException) as error:
+            refused = _gone(str(error))
+        connection.close()
+        return refused
+
+    def _connection(self, timeout_s: float | None) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self._address, timeout=timeout_s)
+
+    def _ask(
+        self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None
+    ) -> http.client.HTTPResponse:
+        headers = {
+            "Authorization": f"Bearer {self._token}",
+            "Origin": f"http://{self._address}",
+            "Content-Type": "application/json",
+        }
+        connection.request(method, path, body, headers)
+        return connection.getresponse()
+
+
+def _messages(
+    connection: http.client.HTTPConnection, response: http.client.HTTPResponse
+) -> Iterator[bytes]:
+    kind = b"message"
+    # A node that is killed ends its stream in the middle of it: no more, and no less, is known.
+    broken = contextlib.suppress(OSError, http.client.HTTPException)
+    with contextlib.closing(connection), contextlib.closing(response), broken:
         for line in response:
             field, _, value = line.rstrip(b"\r\n").partition(b": ")
             if field == b"event":
@@ -50,27 +86,10 @@ class Api:
             elif not field:
                 kind = b"message"
 
-    def _request(
-        self, method: str, path: str, body: Any, timeout_s: float | None
-    ) -> http.client.HTTPResponse | Refusal:
-        connection = http.client.HTTPConnection(self._address, timeout=timeout_s)
-        headers = {
-            "Authorization": f"Bearer {self._token}",
-            "Origin": f"http://{self._address}",
-            "Content-Type": "application/json",
-        }
-        try:
-            connection.request(
-                method, path, None if body is None else msgspec.json.encode(body), headers
-            )
-            return connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
-            return _gone(str(error))
-
 
 def connect(state: Path) -> Api | Refusal:
     where = read_api(state)
-    if where is None:
+    if where is None or not is_running(state):
         return Refusal(
             "not_running",
             "LANrage is not running here",

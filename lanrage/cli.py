@@ -7,6 +7,7 @@ Modules are imported where they are used: `lanrage join` must not wait for a web
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import time
@@ -14,14 +15,16 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
 
 import msgspec
 
 from lanrage import __version__
-from lanrage.refusal import Refusal
+from lanrage.refusal import Refusal, plain
 
 if TYPE_CHECKING:
     from events.base import Stored
+    from lanrage.api_client import Api
 
 T = TypeVar("T")
 Outcome = Refusal | int | None
@@ -29,17 +32,23 @@ READ_ROWS = 1_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that this locale cannot write
     args = parser().parse_args(arguments)
     try:
         outcome: Outcome = args.run(args)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # `lanrage events | head` is no failure; without this the interpreter complains at exit.
+    except OSError as error:
+        # Of writing, most likely. What is left unwritten would make the interpreter complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        if isinstance(error, BrokenPipeError):
+            return 0  # `lanrage events | head` is no failure
+        outcome = Refusal("io", "Not done", f"{error.strerror or error}", "Check disk and files.")
     if isinstance(outcome, Refusal):
-        print(outcome, file=sys.stderr)
+        print(plain(str(outcome)), file=sys.stderr)
         return 1
     return outcome or 0
 
@@ -93,11 +102,13 @@ def _add_node(add: Callable[..., Any]) -> None:
 def _add_party(add: Callable[..., Any]) -> None:
     create = add("create", _create, "make a party and print an invite")
     create.add_argument("name")
-    create.add_argument("--uses", type=int, default=1, help="how many friends the invite lets in")
+    create.add_argument(
+        "--uses", type=_count, default=1, help="how many friends the invite lets in"
+    )
     invite = add("invite", _invite, "print another invite, or revoke one: invite revoke ID")
     invite.add_argument("action", nargs="?", choices=("revoke",))
     invite.add_argument("id", nargs="?", metavar="ID")
-    invite.add_argument("--uses", type=int, default=1)
+    invite.add_argument("--uses", type=_count, default=1)
     invite.add_argument("--expires", type=_duration, default=86_400, metavar="1h")
     join = add("join", _join, "enter a party with a friend's invite")
     join.add_argument("link")
@@ -115,7 +126,7 @@ def _add_party(add: Callable[..., Any]) -> None:
 
 def _add_log(add: Callable[..., Any]) -> None:
     events = add("events", _events, "what happened, one event a line")
-    events.add_argument("--after", type=int, default=0, metavar="SEQ")
+    events.add_argument("--after", type=int, default=0, metavar="SEQ", help="-N: only the newest N")
     events.add_argument("--type", metavar="GLOB", help="such as 'path.*'")
     events.add_argument("--follow", action="store_true", help="go on as things happen")
     replay = add("replay", _replay, "fold a log again and print the state as JSON")
@@ -148,6 +159,12 @@ def _add_servers(add: Callable[..., Any]) -> None:
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65_535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535)")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
     return int(text)
 
 
@@ -246,7 +263,7 @@ def _status_words(status: dict[str, Any]) -> str:
             f"  {peer['name']:<16} {peer['address']:<14} {peer['state']:<11}"
             f" {figures:<18} {peer['why']}"
         )
-    return "\n".join(lines)
+    return "\n".join(plain(line) for line in lines)
 
 
 # --- the party ----------------------------------------------------------------------------------
@@ -268,7 +285,8 @@ def _friends(made: dict[str, Any]) -> str:
 def _invite(args: argparse.Namespace) -> Outcome:
     if args.action == "revoke":
         if not args.id:
-            return Refusal("usage", "Cannot revoke", "which invite?", "`lanrage invite revoke ID`")
+            print("usage: lanrage invite revoke ID", file=sys.stderr)
+            return 2
         revoked = _ask(args, "POST", "/api/invite/revoke", {"invite": args.id})
         return _answer(args, revoked, lambda it: f"Revoked {it['revoked'][:8]}.")
     made = _ask(args, "POST", "/api/invite", {"uses": args.uses, "expires_s": args.expires})
@@ -312,7 +330,8 @@ def _profiles(args: argparse.Namespace) -> Outcome:
     from profiles import catalog
 
     if args.action != "list" and not args.target:
-        return Refusal("usage", "Which profile", "none was named", "See `lanrage profiles list`.")
+        print(f"usage: lanrage profiles {args.action} ID|FILE", file=sys.stderr)
+        return 2
     if args.action == "use":
         used = _ask(args, "POST", "/api/profile", {"profile": args.target})
         return _answer(args, used, lambda it: f"Using {it['profile']} (MTU {it['mtu']}).")
@@ -345,14 +364,21 @@ def _events(args: argparse.Namespace) -> Outcome:
     show = _shower(args.json, _known_names(args))
     if isinstance(api, Refusal):
         return api if args.follow else _stored_events(args, show)
-    query = f"?after={args.after}" + (f"&type={args.type}" if args.type else "")
-    if args.follow:
-        from events.base import Stored
+    return _follow(args, api, show) if args.follow else _stored_events(args, show)
 
-        for data in api.follow(f"/api/events/stream{query}"):
-            show([msgspec.json.decode(data, type=Stored)])
-        return None
-    return _stored_events(args, show)
+
+def _follow(
+    args: argparse.Namespace, api: Api, show: Callable[[Iterable[Stored]], None]
+) -> Outcome:
+    from events.base import Stored
+
+    query = {"after": args.after} | ({"type": args.type} if args.type else {})
+    following = api.follow(f"/api/events/stream?{urlencode(query, errors='replace')}")
+    if isinstance(following, Refusal):
+        return following
+    for data in following:
+        show([msgspec.json.decode(data, type=Stored)])
+    return None
 
 
 def _stored_events(args: argparse.Namespace, show: Callable[[Iterable[Stored]], None]) -> Outcome:
@@ -363,11 +389,13 @@ def _stored_events(args: argparse.Namespace, show: Callable[[Iterable[Stored]], 
         log = await open_readonly(_state(args) / EVENTS)
         if isinstance(log, Refusal):
             return log
-        after = args.after
-        while rows := await log.read(after, limit=READ_ROWS, type_glob=args.type):
-            show(rows)
-            after = rows[-1].seq
-        await log.close()
+        after = args.after if args.after >= 0 else max(0, log.head + args.after)
+        try:
+            while rows := await log.read(after, limit=READ_ROWS, type_glob=args.type):
+                show(rows)
+                after = rows[-1].seq
+        finally:
+            await log.close()
         return None
 
     return _run(read())
@@ -399,7 +427,7 @@ def _shower(as_json: bool, names: dict[str, str]) -> Callable[[Iterable[Stored]]
             event = decode(row)
             remember(names, event)
             at = datetime.fromtimestamp(row.at / 1000).strftime("%H:%M:%S.%f")[:-3]
-            print(f"{row.seq:>5} {at} {row.type:<24} {describe(event, names)}")
+            print(plain(f"{row.seq:>5} {at} {row.type:<24} {describe(event, names)}"))
         sys.stdout.flush()
 
     return show
@@ -453,9 +481,11 @@ async def _read_log(source: Path) -> list[Stored] | Refusal:
     if isinstance(log, Refusal):
         return log
     rows: list[Stored] = []
-    while more := await log.read(rows[-1].seq if rows else 0, limit=READ_ROWS):
-        rows.extend(more)
-    await log.close()
+    try:
+        while more := await log.read(rows[-1].seq if rows else 0, limit=READ_ROWS):
+            rows.extend(more)
+    finally:
+        await log.close()
     return rows
 
 

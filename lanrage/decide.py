@@ -27,6 +27,8 @@ from projections.mesh import Mesh, others
 
 Decision = tuple[Event, ...] | Refusal
 
+LIFE_S_MIN = 60  # of an invite
+LIFE_S_MAX = 366 * 86_400
 CANDIDATES_MAX = 16  # of our own, told to members
 NOTHING: tuple[Event, ...] = ()
 
@@ -41,7 +43,7 @@ def decide(mesh: Mesh, command: c.Reported, now_ms: int) -> Decision:
 def check(mesh: Mesh, command: c.Asked) -> Refusal | None:
     """Why this intent cannot be carried out in this state, before anything is signed or sent."""
     if isinstance(command, c.Create | c.Join):
-        return _check_enter(mesh, command)
+        return _check_enter(mesh, command) or _check_invite(command)
     if isinstance(command, c.ChooseProfile):
         return None
     if not mesh.party:
@@ -57,14 +59,21 @@ def check(mesh: Mesh, command: c.Asked) -> Refusal | None:
     if isinstance(command, c.RevokeInvite):
         invite = find_invite(mesh, command.invite)
         return invite if isinstance(invite, Refusal) else None
-    if isinstance(command, c.Invite) and (command.uses < 1 or command.expires_s < 60):
-        return Refusal(
-            "bad_invite",
-            "Cannot invite",
-            "an invite needs at least one use and one minute of life",
-            "Try `lanrage invite --uses 4 --expires 1h`.",
-        )
-    return None
+    return _check_invite(command)
+
+
+def _check_invite(command: c.Asked) -> Refusal | None:
+    if not isinstance(command, c.Create | c.Invite):
+        return None
+    life_s = command.expires_s if isinstance(command, c.Invite) else c.INVITE_LIFE_S
+    if 1 <= command.uses <= partylog.USES_MAX and LIFE_S_MIN <= life_s <= LIFE_S_MAX:
+        return None
+    return Refusal(
+        "bad_invite",
+        "Cannot invite",
+        f"an invite has 1 to {partylog.USES_MAX} uses, and lives from a minute to a year",
+        "Try `lanrage invite --uses 4 --expires 1h`.",
+    )
 
 
 def _check_enter(mesh: Mesh, command: c.Create | c.Join) -> Refusal | None:

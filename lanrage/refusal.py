@@ -15,3 +15,8 @@ class Refusal(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.what}: {self.why}. {self.fix}".rstrip()
+
+
+def plain(text: str) -> str:
+    """One line that a terminal shows and does not obey, whoever wrote `text`."""
+    return "".join(each if each.isprintable() else "\ufffd" for each in text)

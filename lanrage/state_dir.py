@@ -11,6 +11,7 @@ same one, and nothing in it ends up belonging to root.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import secrets
@@ -21,6 +22,7 @@ import msgspec
 from lanrage.refusal import Refusal
 
 EVENTS = "events.sqlite"
+LOCK = "node.lock"  # as events.log names it, which is too heavy for the command line
 API = "api.json"
 TOKEN = "token"
 TOKEN_CHARACTERS = 32  # of base64: 192 bits
@@ -116,6 +118,22 @@ def _write_private(path: Path, data: bytes) -> None:
     with open(descriptor, "wb") as file:
         file.write(data)
     draft.replace(path)
+
+
+def is_running(path: Path) -> bool:
+    """Whether a node holds this folder. After a `kill -9` its `api.json` is still there, and by
+    then the port may be another user's: he must not be sent the token."""
+    try:
+        descriptor = os.open(path / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
 
 
 def read_api(path: Path) -> ApiFile | None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,6 +19,7 @@ from events.base import Stored
 from events.export import export_jsonl
 from lanrage import commands as c
 from lanrage.cli import main
+from lanrage.state_dir import ApiFile, write_api
 from projections import mesh
 from tests.playbook import ALICE, BOB, NOW_MS, SESSION, Playbook
 
@@ -33,6 +40,8 @@ def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, 
         ["up", "--interface", "a name/with/slashes"],
         ["invite", "--expires", "soon"],
         ["invite", "--expires", "59s"],
+        ["invite", "--uses", "0"],
+        ["create", "party", "--uses", "-3"],
         ["control", "--listen", "nowhere"],
         ["export"],
         ["join"],
@@ -123,3 +132,113 @@ def test_the_light_commands_do_not_load_the_web_framework() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=30)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_an_argument_names_reaches_the_terminal_as_one_plain_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run("status", "--state", str(tmp_path / "a\n\x1b[31mb"), capsys=capsys)
+    assert (status, err.count("\n")) == (1, 1)
+    assert err[:-1].isprintable()
+
+
+def lanrage(*arguments: str | bytes, state: Path, **how: Any) -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, "LANRAGE_STATE": str(state), **how.pop("environment", {})}
+    argv = [sys.executable, "-m", "lanrage", *arguments]
+    return subprocess.run(argv, env=environment, timeout=30, stderr=subprocess.PIPE, **how)
+
+
+def test_output_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = lanrage("profiles", state=tmp_path, stdout=full)
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_failure(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as gone:
+        done = lanrage("completion", "bash", state=tmp_path, stdout=gone)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+class Answering:
+    """A program on loopback that answers every connection with the same bytes, named by
+    `api.json` as if it were the node; the lock is held as a running node holds it."""
+
+    def __init__(self, state: Path, answer: bytes) -> None:
+        self._answer = answer
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._lock = open(state / "node.lock", "w")  # noqa: SIM115
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        port = self._listener.getsockname()[1]
+        write_api(state, ApiFile(f"http://127.0.0.1:{port}", "secret"))
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                with connection:
+                    connection.recv(65_536)
+                    connection.sendall(self._answer)
+
+    def close(self) -> None:
+        self._listener.close()
+        self._lock.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{",
+        b"HTTP/1.1 404 Not \x1b[31m Found\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 500 No\r\nContent-Length: 500\r\n\r\nhello",
+    ],
+)
+@pytest.mark.parametrize("words", [["status"], ["events", "--follow"], ["create", "party"]])
+def test_a_stranger_in_the_nodes_place_is_told_in_one_line(
+    answer: bytes, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stranger = Answering(tmp_path, answer)
+    try:
+        status, out, err = run(*words, "--state", str(tmp_path), capsys=capsys)
+    finally:
+        stranger.close()
+    if words[0] == "events" and b"200" in answer:
+        assert (status, out, err) == (0, "", "")  # a stream without an event
+        return
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert err[:-1].isprintable()
+
+
+def test_what_is_not_text_is_refused_before_it_is_sent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stranger = Answering(tmp_path, b"")
+    try:
+        name = b"\xff\xfe".decode(errors="surrogateescape")
+        status, out, err = run("create", name, "--state", str(tmp_path), capsys=capsys)
+    finally:
+        stranger.close()
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert "UTF-8" in err
+
+
+def test_the_token_is_not_shown_to_whoever_listens_after_the_node_was_killed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener:
+        write_api(tmp_path, ApiFile(f"http://127.0.0.1:{listener.getsockname()[1]}", "secret"))
+        (tmp_path / "node.lock").touch()
+        status, _, err = run("status", "--state", str(tmp_path), capsys=capsys)
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    assert (status, err.count("\n")) == (1, 1)
+    assert "not running" in err

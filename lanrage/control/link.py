@@ -24,7 +24,7 @@ from websockets.typing import Subprotocol
 
 from lanrage.control import messages as m
 from lanrage.control.urls import websocket_url
-from lanrage.refusal import Refusal
+from lanrage.refusal import Refusal, plain
 
 DIAL_S: Final = 5.0  # until the server's challenge is here
 STAGGER_S: Final = 0.25  # between the starts of two attempts (RFC 8305 §5)
@@ -58,7 +58,7 @@ class Link:
             message = await self._socket.recv()
         except ConnectionClosed as closed:
             reason = closed.rcvd.reason if closed.rcvd is not None else ""
-            return lost(self.url, reason or "the connection broke")
+            return lost(self.url, plain(reason) or "the connection broke")
         frame = m.from_server(message)
         return foreign(self.url, "it sent something unintelligible") if frame is None else frame
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from lanrage.refusal import Refusal
+from lanrage.refusal import Refusal, plain
 
 _NEW_INVITE: Final = "Ask the host for a new one: `lanrage invite`."
 
@@ -48,6 +48,6 @@ _WORDS: Final = {
 
 def refusal(what: str, code: str, reason: str) -> Refusal:
     """`reason` comes from outside: only its printable beginning is shown."""
-    shown = "".join(each for each in reason[:160] if each.isprintable())
+    shown = plain(reason[:160])
     ours, why, fix = _WORDS.get(code, (f"control_{code}"[:40], "", ""))
     return Refusal(ours, what, why or shown or "no reason was given", fix)
