@@ -18,8 +18,8 @@ from lanrage.refusal import Refusal
 from lanrage.tunnel import interface, privileges, udp
 from lanrage.tunnel.framing import Unframer, frame
 from lanrage.tunnel.loop import Loop
-from lanrage.tunnel.mesh import Mesh
 from lanrage.tunnel.messages import AnyNotice, AnyOrder, Counters, Failed, Start, Started, Stop
+from lanrage.tunnel.party import PartyTunnel
 
 UNSENT_MAX = 4 << 20  # bytes of notices a node may leave unread before it counts as gone
 GARBAGE_THRESHOLDS = (50_000, 20, 100)  # the hot path makes no cycles; nothing to hurry for
@@ -34,7 +34,7 @@ class Process:
         self._unframer = Unframer(msgspec.msgpack.Decoder(AnyOrder))
         self._unsent = bytearray()
         self._loop = Loop()
-        self._mesh: Mesh | None = None
+        self._party: PartyTunnel | None = None
 
     def run(self) -> int:
         self._loop.add(self._node.fileno(), self._on_node)
@@ -43,16 +43,16 @@ class Process:
         except SystemExit as end:
             return int(end.code or 0)
         finally:
-            if self._mesh is not None:
-                self._mesh.close()
+            if self._party is not None:
+                self._party.close()
         raise AssertionError("the loop ends by SystemExit only")
 
     def _timer(self) -> int | None:
-        return self._mesh.timer() if self._mesh is not None else None
+        return self._party.timer() if self._party is not None else None
 
     def _on_timer(self, now: int) -> None:
-        assert self._mesh is not None
-        self._mesh.handle_timer(now)
+        assert self._party is not None
+        self._party.handle_timer(now)
 
     def _on_node(self, now: int, busy: bool) -> None:
         if self._unsent:
@@ -78,14 +78,14 @@ class Process:
         if isinstance(order, Start):
             self._start(order)
             return
-        if self._mesh is None:
+        if self._party is None:
             print(f"tunnel: {type(order).__name__} before Start", file=sys.stderr)
             sys.exit(1)
-        self._mesh.obey(order, now)
+        self._party.obey(order, now)
 
     def _start(self, order: Start) -> None:
-        if self._mesh is not None:
-            self._tell(Started(interface=order.interface, port=self._mesh.port.port))
+        if self._party is not None:
+            self._tell(Started(interface=order.interface, port=self._party.port.port))
             return
         port = udp.open_port(order.port)
         if isinstance(port, Refusal):
@@ -93,8 +93,8 @@ class Process:
         tap = interface.create(order.interface)
         if isinstance(tap, Refusal):
             self._fail(tap)
-        self._mesh = Mesh(order.private_key, tap, port, self._tell)
-        self._mesh.data.watch(self._loop)
+        self._party = PartyTunnel(order.private_key, tap, port, self._tell)
+        self._party.data.watch(self._loop)
         privileges.keep_only((privileges.CAP_NET_ADMIN,), privileges.NOBODY, privileges.NOBODY)
         settle_memory()
         self._tell(Started(interface=tap.name, port=port.port))

@@ -44,7 +44,7 @@ from lanrage.tunnel.udp import UdpPort
 COUNTERS_SPACING_NS = 1_000_000_000
 
 
-class Mesh:
+class PartyTunnel:
     """Everything there is between `Start` and the end: engine, paths, interface, port."""
 
     def __init__(
@@ -206,11 +206,11 @@ class Mesh:
         )
 
 
-_ORDERS: dict[type[AnyOrder], Callable[[Mesh, Any, int], None]] = {
-    Configure: Mesh._configure,
-    Deconfigure: Mesh._deconfigure,
-    PutPeer: Mesh._put_peer,
-    DropPeer: Mesh._drop_peer,
-    PutCandidates: Mesh._put_candidates,
-    PutServers: Mesh._put_servers,
+_ORDERS: dict[type[AnyOrder], Callable[[PartyTunnel, Any, int], None]] = {
+    Configure: PartyTunnel._configure,
+    Deconfigure: PartyTunnel._deconfigure,
+    PutPeer: PartyTunnel._put_peer,
+    DropPeer: PartyTunnel._drop_peer,
+    PutCandidates: PartyTunnel._put_candidates,
+    PutServers: PartyTunnel._put_servers,
 }
