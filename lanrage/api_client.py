@@ -37,7 +37,7 @@ class Api:
                     return _refused(response.status, text)
                 return msgspec.json.decode(text) if text else None
             except (OSError, http.client.HTTPException) as error:
-                return _gone(str(error))
+                return _gone(error)
             except msgspec.MsgspecError:
                 return _gone("what answers there is not LANrage")
 
@@ -51,7 +51,7 @@ class Api:
                 return _messages(connection, response)
             refused = _refused(response.status, response.read(BODY_MAX))
         except (OSError, http.client.HTTPException) as error:
-            refused = _gone(str(error))
+            refused = _gone(error)
         connection.close()
         return refused
 
@@ -106,7 +106,8 @@ def _refused(status: int, text: bytes) -> Refusal:
         return Refusal("api", "The node refused", f"it answered {status}", "")
 
 
-def _gone(why: str) -> Refusal:
+def _gone(error: Exception | str) -> Refusal:
+    why = (error.strerror if isinstance(error, OSError) else "") or str(error)
     return Refusal(
         "not_running",
         "Cannot reach the running node",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -205,7 +206,14 @@ def _state(args: argparse.Namespace) -> Path:
     return locate(args.state)
 
 
+def _end_by_ctrl_c() -> None:
+    """At once and in silence, until the program that is being imported takes it over: some of what
+    it imports turns a KeyboardInterrupt into an error of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _up(args: argparse.Namespace) -> Outcome:
+    _end_by_ctrl_c()
     from lanrage.up import Settings, up
 
     settings = Settings(
@@ -555,6 +563,7 @@ def _sessions(args: argparse.Namespace) -> Outcome:
 
 
 def _control(args: argparse.Namespace) -> Outcome:
+    _end_by_ctrl_c()
     from lanrage.control.run import run
 
     return _run(run(args.listen, _state(args), json=args.json))

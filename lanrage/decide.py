@@ -270,7 +270,7 @@ def _addresses(mesh: Mesh, command: c.NoteAddresses, now: int) -> Decision:
 def _mapping(mesh: Mesh, command: c.NoteMapping, now: int) -> Decision:
     known = mesh.nat.mapped.get(command.server)
     if not command.mapped:
-        if not mesh.party:
+        if not mesh.party and known is None:
             return NOTHING
         rest = {at: was for at, was in mesh.nat.mapped.items() if at != command.server}
         lost = nat.NatUnmapped(server=command.server, reason=command.reason)
@@ -315,6 +315,8 @@ def _tunnel(_mesh: Mesh, command: c.NoteTunnel, _now: int) -> Decision:
 
 def _configured(mesh: Mesh, command: c.NoteConfigured, _now: int) -> Decision:
     now = mesh.tunnel
+    if not mesh.party:
+        return NOTHING  # said before the tunnel heard that we are out of the party
     if (now.address, now.address6, now.mtu) == (command.address, command.address6, command.mtu):
         return NOTHING
     return (

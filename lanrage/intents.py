@@ -40,8 +40,24 @@ class Intents:
         self._node = node
         self._catalog = catalog
         self._one_at_a_time = asyncio.Lock()
+        self._running: set[asyncio.Task[Result]] = set()
 
     async def submit(self, command: c.Asked) -> Result:
+        """Goes on if whoever asked does not wait; ends unfinished only by `close`."""
+        task = asyncio.create_task(self._submit(command))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        await asyncio.wait({task})
+        return _stopping() if task.cancelled() else task.result()
+
+    async def close(self) -> None:
+        """What is being carried out is given up, and whoever asked is told so."""
+        running = set(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def _submit(self, command: c.Asked) -> Result:
         async with self._one_at_a_time:
             refused = check(self._node.state_now, command)
             if refused is not None:
@@ -87,11 +103,19 @@ class Intents:
             refused = await self._node.serve_control()
             if refused is not None:
                 return refused
-        url = self._node.options.control or f"ws://127.0.0.1:{self._node.control_port}"
-        created = await control.create(url, me, record)
+        refused = await self._found(record, embedded)
+        if refused is not None:
+            if embedded:
+                await self._node.stop_serving()
+            return refused
+        return await self._invite(uses, c.INVITE_LIFE_S)
+
+    async def _found(self, genesis: bytes, embedded: bool) -> Refusal | None:
+        url = self._node.control_url if embedded else self._node.options.control
+        created = await control.create(url, self._node.identity, genesis)
         if isinstance(created, Refusal):
             return created
-        refused = await self._node.tell(
+        return await self._node.tell(
             c.Enter(
                 party=created.party,
                 control=(url,),
@@ -99,7 +123,6 @@ class Intents:
                 records=created.records,
             )
         )
-        return refused or await self._invite(uses, c.INVITE_LIFE_S)
 
     async def _join(self, link: str) -> Result:
         parsed = invites.parse(link)
@@ -139,7 +162,9 @@ class Intents:
         told = await self._append(
             lambda chain: partylog.leave(me.signer, chain, at_ms=_now_ms()), LEAVE_TIMEOUT_S
         )
-        await self._node.tell(c.ExitParty(reason="left"))
+        refused = await self._node.tell(c.ExitParty(reason="left"))
+        if refused is not None:
+            return refused
         return {"party": state.party, "told": not isinstance(told, Refusal)}
 
     # --- changes to the chain ------------------------------------------------------------------
@@ -228,20 +253,15 @@ class Intents:
         self, build: Callable[[Chain], bytes | Invalid], timeout_s: float = COMMIT_TIMEOUT_S
     ) -> Chain | Refusal:
         """Sign and append one record; done when our own log has it."""
+        chain: Chain | Refusal | None = None
         try:
             async with asyncio.timeout(timeout_s):
                 chain = await self._node.client.append(build)
-                if isinstance(chain, Refusal):
-                    return chain
-                await self._until_length(chain.length)
+                if isinstance(chain, Chain):
+                    await self._until_length(chain.length)
                 return chain
         except TimeoutError:
-            return Refusal(
-                "control_timeout",
-                "Not done",
-                "the party's control did not answer in time",
-                "Try again when `lanrage status` shows it connected.",
-            )
+            return _unanswered() if chain is None else _unstored()
 
     async def _until_length(self, length: int) -> None:
         """Until our log has the chain up to `length`, or we are out of the party."""
@@ -273,6 +293,28 @@ class Intents:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _stopping() -> Refusal:
+    return Refusal("stopping", "Not done", "LANrage is stopping", "Start it: `sudo lanrage up`.")
+
+
+def _unanswered() -> Refusal:
+    return Refusal(
+        "control_timeout",
+        "Not done",
+        "the party's control did not answer in time",
+        "Try again when `lanrage status` shows it connected.",
+    )
+
+
+def _unstored() -> Refusal:
+    return Refusal(
+        "not_stored",
+        "Done for the party, but not on this computer",
+        "its own log could not take it yet",
+        "Check that its disk is not full; it is tried again by itself.",
+    )
 
 
 def _bad_name(doing: str) -> Refusal:

@@ -33,6 +33,7 @@ from lanrage.adapters import nat_label
 from lanrage.adapters.addresses import AddressWatch
 from lanrage.control import client as control
 from lanrage.control.server import ControlServer
+from lanrage.control.urls import websocket_url
 from lanrage.decide import decide
 from lanrage.identity import Identity
 from lanrage.plan import plan
@@ -49,6 +50,7 @@ INBOX_MAX = 4096
 BATCH_MAX = 256
 RESOLVE_TIMEOUT_S = 5.0
 LABEL_DELAY_S = 5.0  # the classic NAT test must not compete with a join
+RESOLVE_RETRY_S = 10.0  # for a name that could not be resolved: the network may come later
 FULL_DISK_RETRY_S = 1.0
 CLOSE_TIMEOUT_S = 5.0
 
@@ -64,6 +66,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Answer = asyncio.Future[Refusal | None]
+Input = c.Reported | control.SignalArrived
 
 
 class Node:
@@ -84,7 +87,7 @@ class Node:
         self._log = log
         self._link = link
         self._session = session
-        self._inbox: asyncio.Queue[tuple[c.Reported, Answer | None]] = asyncio.Queue(INBOX_MAX)
+        self._inbox: asyncio.Queue[tuple[Input, Answer | None]] = asyncio.Queue(INBOX_MAX)
         self._actual: Wanted = NOTHING
         self._server: ControlServer | None = None
         self._server_log: Log | None = None
@@ -94,6 +97,7 @@ class Node:
         self._news = asyncio.Condition()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._label_task: asyncio.Task[None] | None = None
+        self._servers_task: asyncio.Task[None] | None = None
         self._watch = AddressWatch(options.interface)
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -143,38 +147,51 @@ class Node:
     async def close(self, reason: str) -> None:
         """Say so in the log, then take everything down."""
         try:
-            if not self._broken.done():
+            if not self._broken.done() and self.state_now.node.session == self._session:
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await self.tell(c.CloseSession(reason=reason))
+        except TimeoutError:
+            pass  # the next start finds a session without an end, as after a kill
         finally:
             self._watch.close()
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self.client.close()
-            await self._stop_serving()
+            await self.stop_serving()
 
-    def report(self, command: c.Reported) -> None:
+    def report(self, command: Input) -> None:
         """Something happened. If the inbox is full the report is counted and dropped."""
         try:
             self._inbox.put_nowait((command, None))
         except asyncio.QueueFull:
-            self._drops["inbox_full"] = self._drops.get("inbox_full", 0) + 1
+            self._count("inbox_full")
 
     async def tell(self, command: c.Reported) -> Refusal | None:
         """As `report`, but waits until its events are committed or refused."""
         answer: Answer = asyncio.get_running_loop().create_future()
         await self._inbox.put((command, answer))
-        return await answer
+        first: set[asyncio.Future[Any]] = {answer, self._broken}
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        return answer.result() if answer.done() else _fault()
 
     async def _loop(self) -> None:
+        again: list[tuple[Input, Answer | None]] = []
         while True:
-            batch = [await self._inbox.get()]
-            while len(batch) < BATCH_MAX and not self._inbox.empty():
+            batch = again or [await self._inbox.get()]
+            batch_max = INBOX_MAX if again else BATCH_MAX
+            while len(batch) < batch_max and not self._inbox.empty():
                 batch.append(self._inbox.get_nowait())
-            await self._take(batch)
+            again = await self._take(batch)
+            if again:
+                await asyncio.sleep(FULL_DISK_RETRY_S)
 
-    async def _take(self, batch: list[tuple[c.Reported, Answer | None]]) -> None:
+    async def _take(
+        self, batch: list[tuple[Input, Answer | None]]
+    ) -> list[tuple[Input, Answer | None]]:
+        """Returns what is to be tried again. The disk is full, say: nobody was told that it
+        happened, and what the world reported stays true, in its order. Callers have their refusal.
+        """
         now_ms = time.time_ns() // 1_000_000
         state, events, refusals = self._decide(batch, now_ms)
         failed: Refusal | None = None
@@ -188,21 +205,25 @@ class Node:
             if answer is not None and not answer.done():
                 answer.set_result(refusal or failed)
         if failed is not None:
-            await self._retry_later(batch, failed)
-            return
+            self._count(failed.code)
+            return [(command, None) for command, answer in batch if answer is None]
+        if any(refusal and refusal.code == "gap" for refusal in refusals):
+            self._follow_anew()
         await self._settle()
         if events:
             await self._announce_news()
+        return []
 
     def _decide(
-        self, batch: list[tuple[c.Reported, Answer | None]], now_ms: int
+        self, batch: list[tuple[Input, Answer | None]], now_ms: int
     ) -> tuple[mesh.Mesh, list[Event], list[Refusal | None]]:
         state = self.state_now
         seq = self._log.head
         events: list[Event] = []
         refusals: list[Refusal | None] = []
-        for command, _answer in batch:
-            decision = decide(state, command, now_ms)
+        for given, _answer in batch:
+            command = self._opened(state, given)
+            decision = decide(state, command, now_ms) if command else ()
             if isinstance(decision, Refusal):
                 refusals.append(decision)
                 continue
@@ -213,16 +234,13 @@ class Node:
                 events.append(event)
         return state, events, refusals
 
-    async def _retry_later(
-        self, batch: list[tuple[c.Reported, Answer | None]], failed: Refusal
-    ) -> None:
-        """The disk is full, say. Nobody was told that it happened; what the world reported stays
-        true, so it is tried again. Callers have had their refusal and are not."""
-        self._drops[failed.code] = self._drops.get(failed.code, 0) + 1
-        await asyncio.sleep(FULL_DISK_RETRY_S)
-        for command, answer in batch:
-            if answer is None:
-                self.report(command)
+    def _count(self, drop: str) -> None:
+        self._drops[drop] = self._drops.get(drop, 0) + 1
+
+    def _follow_anew(self) -> None:
+        """Records from control were lost on the way here (a full inbox): have them sent again."""
+        self.client.want(None)
+        self._actual = msgspec.structs.replace(self._actual, party="")
 
     async def _announce_news(self) -> None:
         async with self._news:
@@ -250,8 +268,7 @@ class Node:
         target = wanted(self.state_now)
         for effect in plan(target, self._actual):
             refused = await self._perform(effect)
-            if refused is not None:
-                target = msgspec.structs.replace(target, serve=False)
+            if refused is not None:  # of serving control, which is not tried again in this session
                 self.report(
                     c.NoteControl(
                         party=self.state_now.party, url="", connected=False, reason=refused.why
@@ -262,9 +279,11 @@ class Node:
     async def _perform(self, effect: e.Effect) -> Refusal | None:
         match effect:
             case e.RunControl(serve=serve):
-                return await (self.serve_control() if serve else self._stop_serving())
+                return await (self.serve_control() if serve else self.stop_serving())
             case e.FollowControl(party=party, urls=urls):
-                self.client.want(control.Target(party, urls, self.state_now.chain))
+                own = self._server is not None and self.state_now.control.embedded
+                at = (self.control_url,) if own else urls
+                self.client.want(control.Target(party, at, self.state_now.chain))
             case e.LeaveControl():
                 self.client.want(None)
                 self._live.clear()
@@ -296,7 +315,7 @@ class Node:
         self._server, self._server_log = server, log
         return None
 
-    async def _stop_serving(self) -> None:
+    async def stop_serving(self) -> None:
         server, log = self._server, self._server_log
         if server is None or log is None:
             return
@@ -310,6 +329,13 @@ class Node:
     def control_port(self) -> int:
         assert self._server is not None
         return self._server.port
+
+    @property
+    def control_url(self) -> str:
+        """Of the embedded control, from this computer."""
+        host = self.options.control_listen.rpartition(":")[0].strip("[]")
+        host = "127.0.0.1" if host in ("", "*", "::", "0.0.0.0") else host
+        return f"ws://{_endpoint(host, self.control_port)}"
 
     def _announce(self, who: PeerId) -> None:
         """Our candidates, for the eyes of one member."""
@@ -334,13 +360,18 @@ class Node:
 
     def use_servers(self, urls: tuple[str, ...]) -> None:
         """Have the tunnel's own socket ask these servers where it is seen from."""
-        self._spawn(self._use_servers(urls))
+        if self._servers_task is not None:
+            self._servers_task.cancel()
+        self._servers_task = self._spawn(self._use_servers(urls))
 
     async def _use_servers(self, urls: tuple[str, ...]) -> None:
-        found: list[str] = []
-        for url in urls:
-            found.extend(await _resolve(url))
-        self._link.send(e.PutServers(servers=tuple(dict.fromkeys(found))))
+        while True:
+            found = [await _resolve(url) for url in urls]
+            every = [server for each in found for server in each]
+            self._link.send(e.PutServers(servers=tuple(dict.fromkeys(every))))
+            if all(found):
+                return
+            await asyncio.sleep(RESOLVE_RETRY_S)
 
     # --- inputs --------------------------------------------------------------------------------
 
@@ -399,28 +430,38 @@ class Node:
                 self.report(c.NoteDiverged(party=party, reason=reason))
             case control.Presence(party=of, online=online):
                 self.report(c.NotePresence(party=of, online=online))
-            case control.SignalArrived(sender=sender, sealed=sealed):
-                self._on_signal(sender, sealed)
+            case control.SignalArrived():
+                self.report(notice)
 
-    def _on_signal(self, sender: PeerId, sealed: bytes) -> None:
-        state = self.state_now
-        member = state.chain.members.get(sender)
+    def _opened(self, state: mesh.Mesh, given: Input) -> c.Reported | None:
+        """What a signal says. It is opened here, in its turn: the record that makes its sender a
+        member may have come a moment before it."""
+        if not isinstance(given, control.SignalArrived):
+            return given
+        member = state.chain.members.get(given.sender)
         if member is None:
-            self._drops["signal_stranger"] = self._drops.get("signal_stranger", 0) + 1
-            return
+            self._count("signal_stranger")
+            return None
         opened = seal.open_signal(
-            sealed,
+            given.sealed,
             private_key=self.identity.wireguard,
             party=state.party,
-            sender=sender,
+            sender=given.sender,
             sender_public=member.wireguard,
             to=self.identity.peer,
         )
         if not isinstance(opened, seal.Signal):
-            self._drops["signal_invalid"] = self._drops.get("signal_invalid", 0) + 1
-            return
-        listed = tuple(Candidate(kind, address) for kind, address in opened.candidates)
-        self.report(c.NoteCandidates(peer=sender, generation=opened.generation, candidates=listed))
+            self._count("signal_invalid")
+            return None
+        return c.NoteCandidates(
+            peer=given.sender,
+            generation=opened.generation,
+            candidates=tuple(Candidate(kind, at) for kind, at in opened.candidates),
+        )
+
+
+def _fault() -> Refusal:
+    return Refusal("fault", "Not done", "LANrage has a fault", "Restart `lanrage up`.")
 
 
 def _conflict() -> Refusal:
@@ -439,16 +480,17 @@ async def _resolve(url: str) -> list[str]:
     Control answers STUN on the next port, too: that two ports see us differently is how a symmetric
     router shows itself (RFC 5780 4.3).
     """
-    parts = urlsplit(url if "://" in url else f"ws://{url}")
-    if parts.hostname is None:
+    full = websocket_url(url)
+    if isinstance(full, Refusal):
         return []
-    port = parts.port or (443 if parts.scheme in ("wss", "https") else 80)
+    parts = urlsplit(full)
+    host, port = parts.hostname or "", parts.port or 0
     try:
-        ipaddress.ip_address(parts.hostname)
-        return [_endpoint(parts.hostname, each) for each in (port, port + 1)]
+        ipaddress.ip_address(host)
+        return [_endpoint(host, each) for each in (port, port + 1)]
     except ValueError:
         pass
-    resolving = asyncio.get_running_loop().getaddrinfo(parts.hostname, port, type=2)
+    resolving = asyncio.get_running_loop().getaddrinfo(host, port, type=2)
     try:
         rows = await asyncio.wait_for(resolving, RESOLVE_TIMEOUT_S)
     except (OSError, TimeoutError):

@@ -22,7 +22,7 @@ from lanrage.effects import (
     RunControl,
     UseServers,
 )
-from projections.wanted import NOTHING, Wanted
+from projections.wanted import NOTHING, Wanted, WantedPeer
 
 __all__ = ["NOTHING", "plan"]
 
@@ -65,8 +65,9 @@ def _interface(wanted: Wanted, actual: Wanted) -> list[Effect]:
 
 def _peers(wanted: Wanted, actual: Wanted) -> list[Effect]:
     # Deconfigure forgot every peer already.
-    known = actual.peers if wanted.address else {}
-    effects: list[Effect] = [DropPeer(peer=who) for who in known if who not in wanted.peers]
+    before = actual.peers if wanted.address else {}
+    known = {who: was for who, was in before.items() if _is_same(wanted.peers.get(who), was)}
+    effects: list[Effect] = [DropPeer(peer=who) for who in before if who not in known]
     for who, peer in wanted.peers.items():
         was = known.get(who)
         if was is None or (was.public_key, was.allowed, was.keepalive_s) != (
@@ -85,6 +86,10 @@ def _peers(wanted: Wanted, actual: Wanted) -> list[Effect]:
         if peer.candidates and (was is None or was.candidates != peer.candidates):
             effects.append(PutCandidates(peer=who, candidates=peer.candidates))
     return effects
+
+
+def _is_same(peer: WantedPeer | None, was: WantedPeer) -> bool:
+    return peer is not None and peer.since == was.since
 
 
 def _announcements(wanted: Wanted, actual: Wanted) -> list[Effect]:

@@ -78,13 +78,13 @@ def make(path: Path, who: Owner) -> Refusal | None:
             if os.getuid() == 0:
                 os.chown(each, who.uid, who.gid)
     except OSError as error:
-        return _unusable(path, error.strerror or str(error))
+        return unusable(path, error.strerror or str(error))
     if not path.is_dir():
-        return _unusable(path, "it is not a folder")
+        return unusable(path, "it is not a folder")
     return None
 
 
-def _unusable(path: Path, why: str) -> Refusal:
+def unusable(path: Path, why: str) -> Refusal:
     return Refusal(
         "state_unusable",
         f"Cannot use the state directory {path}",

@@ -27,6 +27,7 @@ from events.base import Stored
 from events.log import Log
 from lanrage import __version__, identity, state_dir
 from lanrage import commands as c
+from lanrage.control.urls import websocket_url
 from lanrage.intents import Intents
 from lanrage.node import Node, Options
 from lanrage.refusal import Refusal
@@ -140,35 +141,54 @@ async def _serve(
     sockets: tuple[Any, ...],
     stop: asyncio.Event,
 ) -> Refusal | None:
+    port = sockets[0].getsockname()[1]
+    api = _write_api(settings.state, port)
+    if isinstance(api, Refusal):
+        return api
     running = asyncio.create_task(node.run(stop))
     intents = Intents(node, catalog.load(settings.state / state_dir.PROFILES))
-    refused = await _open_session(node, started)
-    if refused is not None:
-        running.cancel()
-        return refused
-    node.listen()
-    await intents.choose_profile(node.state_now.profile.id, "started")
-    token = state_dir.token(settings.state)
-    port = sockets[0].getsockname()[1]
-    app = create_app(Shown(node, intents), token=token, hosts=loopback_hosts(port))
-    server = await WebServer.start(app, sockets)
-    api = state_dir.ApiFile(f"http://127.0.0.1:{port}", token)
-    state_dir.write_api(settings.state, api)
-    _say_ready(settings, node, api)
-    gc.freeze()  # what was imported stays: never look through it again
-    reason = "a fault in LANrage"
+    server: WebServer | None = None
+    reason = "it could not be started"
     try:
+        refused = await _open_session(node, started)
+        if refused is not None:
+            return refused
+        node.listen()
+        await intents.choose_profile(node.state_now.profile.id, "started")
+        app = create_app(Shown(node, intents), token=api.token, hosts=loopback_hosts(port))
+        server = await WebServer.start(app, sockets)
+        _say_ready(settings, node, api)
+        gc.freeze()  # what was imported stays: never look through it again
+        reason = "a fault in LANrage"
         reason = await running
     finally:
         (settings.state / state_dir.API).unlink(missing_ok=True)
-        await server.close()
+        await intents.close()
+        if server is not None:
+            await server.close()
+        running.cancel()
         await node.close(reason)
     if stop.is_set():
         return None
     return Refusal("tunnel_died", "LANrage stopped", reason, "Start it again: `lanrage up`.")
 
 
+def _write_api(state: Path, port: int) -> state_dir.ApiFile | Refusal:
+    try:
+        api = state_dir.ApiFile(f"http://127.0.0.1:{port}", state_dir.token(state))
+        state_dir.write_api(state, api)
+    except OSError as error:
+        return state_dir.unusable(state, error.strerror or str(error))
+    return api
+
+
 async def _open_session(node: Node, started: m.Started) -> Refusal | None:
+    """The party that this computer serves is served from the first moment, or not at all."""
+    state = node.state_now
+    if state.party and state.control.embedded:
+        refused = await node.serve_control()
+        if refused is not None:
+            return refused
     me = node.identity
     refused = await node.tell(
         c.OpenSession(
@@ -228,6 +248,10 @@ def _may_run(settings: Settings) -> Refusal | None:
             "this LANrage has only its own engine yet",
             "Start without --tunnel.",
         )
+    if settings.control:
+        url = websocket_url(settings.control)
+        if isinstance(url, Refusal):
+            return url
     if sys.platform != "linux":
         return Refusal(
             "platform", "Cannot run here", "LANrage needs Linux for now", "See the README."

@@ -66,6 +66,7 @@ class Tunnel(msgspec.Struct, frozen=True, kw_only=True):
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of another member beyond its chain record."""
 
+    since: int = 0  # the event that made it a member, this time
     online: bool = False
     generation: int = 0
     candidates: tuple[Candidate, ...] = ()
@@ -177,7 +178,7 @@ def _started(mesh: Mesh, event: session.SessionStarted, session_id: str) -> Mesh
         mesh,
         node=node,
         control=replace(mesh.control, connected="", reason=""),
-        peers={each: Peer() for each in mesh.peers},
+        peers={each: Peer(since=known.since) for each, known in mesh.peers.items()},
         nat=Nat(generation=mesh.nat.generation),
         tunnel=Tunnel(),
     )
@@ -191,7 +192,8 @@ def _recorded(mesh: Mesh, event: party.Recorded) -> Mesh:
     """The chain's own reducer says who is a member; our peers follow it."""
     mesh = replace(mesh, chain=partylog.apply(mesh.chain, event.record))
     present = others(mesh)
-    return replace(mesh, peers={each: mesh.peers.get(each, Peer()) for each in present})
+    fresh = Peer(since=mesh.seq)
+    return replace(mesh, peers={each: mesh.peers.get(each, fresh) for each in present})
 
 
 def _entered(mesh: Mesh, event: party.PartyEntered) -> Mesh:

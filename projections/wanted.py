@@ -21,6 +21,7 @@ class WantedPeer(msgspec.Struct, frozen=True, kw_only=True):
     allowed: tuple[str, ...]
     keepalive_s: int
     candidates: tuple[Candidate, ...]
+    since: int = 0  # who left and came back is another one: its old path and session mean nothing
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +69,7 @@ def _peer(mesh: Mesh, who: PeerId) -> WantedPeer:
         allowed=tuple(allowed),
         keepalive_s=mesh.profile.keepalive_s,
         candidates=mesh.peers[who].candidates,
+        since=mesh.peers[who].since,
     )
 
 

@@ -252,3 +252,38 @@ def test_every_reported_command_has_a_rule() -> None:
 def _sample(field: msgspec.structs.FieldInfo) -> object:
     samples: dict[object, object] = {str: "x", int: 1, bool: False, bytes: b""}
     return samples.get(field.type, ())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        c.Create(name="x", uses=0),
+        c.Create(name="x", uses=partylog.USES_MAX + 1),
+        c.Create(name="x", uses=10**30),
+        c.Invite(uses=-1),
+        c.Invite(expires_s=59),
+        c.Invite(expires_s=10**30),
+    ],
+)
+def test_an_invite_that_cannot_be_is_refused_before_anything_is_done(command: c.Asked) -> None:
+    book = Playbook(ALICE) if isinstance(command, c.Create) else Playbook.in_party(ALICE)
+    refusal = check(book.state, command)
+    assert refusal is not None
+    assert refusal.code == "bad_invite"
+
+
+def test_what_the_tunnel_said_of_a_party_that_was_left_is_no_news() -> None:
+    book = Playbook.in_party(ALICE, BOB)
+    book.tell(c.ExitParty(reason="left"))
+    late = c.NoteConfigured(address="10.66.0.1/16", address6="", mtu=1420)
+    assert book.tell(late) == ()
+    assert book.state.tunnel.address == ""
+
+
+def test_an_address_learnt_outside_a_party_is_forgotten_with_its_server() -> None:
+    book = Playbook(ALICE)
+    book.tell(c.NoteMapping(server="203.0.113.2:8667", mapped="198.51.100.1:26666"))
+    gone = c.NoteMapping(server="203.0.113.2:8667", reason="it is not asked any more")
+    assert types(book.tell(gone)) == [nat.NatUnmapped, nat.NatGathered]
+    assert book.state.nat.mapped == {}
+    assert book.tell(gone) == ()

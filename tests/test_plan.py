@@ -10,8 +10,9 @@ from events.peer import Candidate
 from lanrage import commands as c
 from lanrage import effects as e
 from lanrage.plan import plan
+from lanrage.protocols import partylog
 from projections.wanted import NOTHING, Wanted, WantedPeer, wanted
-from tests.playbook import ALICE, BOB, CAROL, Playbook
+from tests.playbook import ALICE, BOB, CAROL, NOW_MS, Playbook, grown, joined
 
 HOME = (Candidate("host", "192.168.1.7:26666"),)
 
@@ -127,3 +128,16 @@ def test_a_new_session_wants_the_same_party_again() -> None:
     )
     book.tell(again)
     assert list(wanted(book.state).peers) == [BOB.peer]
+
+
+def test_who_left_and_came_back_within_one_batch_begins_anew_in_the_tunnel() -> None:
+    """This node knew nothing of it meanwhile: control was out of reach, say."""
+    book = Playbook.in_party(ALICE, BOB)
+    book.tell(c.NoteCandidates(peer=BOB.peer, generation=5, candidates=HOME))
+    before, chain = wanted(book.state), book.state.chain
+    left = partylog.leave(BOB.signer, chain, at_ms=NOW_MS)
+    assert isinstance(left, bytes)
+    back = joined(grown(chain, left), BOB)
+    book.tell(c.AcceptRecords(party=chain.party, after=chain.length, records=(left, back)))
+    effects = plan(wanted(book.state), before)
+    assert [type(each) for each in effects] == [e.DropPeer, e.PutPeer]

@@ -134,6 +134,7 @@ class Conversation:
             return None
         page = tuple(self.party.records[self._told : min(self._told + PAGE, end)])
         after, self._told = self._told, self._told + len(page)
+        self._told_online = ()  # who left and came back within it is new to the reader
         return Records(after=after, records=page)
 
     def _over(self) -> bool:

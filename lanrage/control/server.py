@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
+import os
 import secrets
 import socket
 import time
@@ -169,7 +171,7 @@ class ControlServer:
             return m.Refused(code="unknown_party", reason="this control server has no such party")
         guest = hello.peer not in party.chain.members
         refused = _guest_refused(hello, nonce, party) if guest else None
-        departed = refused is not None and hello.peer in party.chain.departed
+        departed = refused is not None and refused.code in DEPARTED
         if refused is not None and not departed:
             return refused
         if party.head_at(hello.length) != hello.head:
@@ -353,11 +355,15 @@ def _listener(family: socket.AddressFamily, host: str, port: int) -> socket.sock
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> Refusal:
+    shown = f"[{host}]" if ":" in host else host or "*"
+    # asyncio's own text repeats the address; a name that is not known has a negative number.
+    number = error.errno or 0
+    why = os.strerror(number) if number > 0 else error.strerror or str(error)
     return Refusal(
-        "port_taken" if error.errno == 98 else "cannot_listen",
-        f"Cannot serve control at {host or '*'}:{port}",
-        f"{error.strerror or error} (TCP {port}, UDP {port} and {port + 1} are needed)",
-        "Stop the other program, or choose another port with --listen.",
+        "port_taken" if error.errno == errno.EADDRINUSE else "cannot_listen",
+        f"Cannot serve control at {shown}:{port}",
+        f"{why.lower()} (TCP {port}, UDP {port} and {port + 1} are needed)",
+        "Stop the other program, or choose another port (--control-listen of `lanrage up`).",
     )
 
 

@@ -59,6 +59,9 @@ class Mapping:
                 continue
             wanted[address] = name
         kept = {a: s for a, s in self._servers.items() if a in wanted}
+        for address, server in self._servers.items():
+            if address not in kept and server.mapped is not None:
+                self._fail(server, "it is not asked any more")
         for address, name in wanted.items():
             if address not in kept:
                 kept[address] = Server(name, address, now_ns, now_ns)

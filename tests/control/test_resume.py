@@ -172,11 +172,15 @@ async def test_an_offline_member_learns_from_the_record_itself_that_it_was_kicke
 async def test_who_leaves_is_gone_for_the_others_and_may_come_back(tmp_path: Path) -> None:
     async with serving(tmp_path) as server, nodes("ada", "bob") as (ada, bob):
         await ada.found(server)
-        await bob.join(await ada.invite(server))
+        used = await ada.invite(server)
+        await bob.join(used)
         assert isinstance(await bob.leave(), Chain)
         bob.client.want(None)
         await ada.until(lambda: bob.identity.peer not in ada.chain.members)
         again = Node(identity=bob.identity)
+        spent = await again.client.join(used)
+        assert isinstance(spent, Refusal)
+        assert spent.code == "invite_used"
         await again.join(await ada.invite(server))
         assert again.chain.members[bob.identity.peer].address == "10.66.0.2"
         await again.client.close()
@@ -273,3 +277,14 @@ async def test_a_port_that_is_half_taken_is_refused_whole(tmp_path: Path) -> Non
         await log.close()
         assert isinstance(refusal, Refusal)
         assert refusal.code == "port_taken"
+
+
+async def test_who_is_online_is_told_again_after_every_change_of_the_chain(tmp_path: Path) -> None:
+    """Somebody may leave and come back before a slow reader has heard of either."""
+    async with serving(tmp_path) as server, nodes("ada", "bob") as (ada, bob):
+        await ada.found(server)
+        await bob.join(await ada.invite(server))
+        await ada.until(lambda: bob.identity.peer in ada.online)
+        ada.notices.clear()
+        assert isinstance(await bob.rename("bobby"), Chain)
+        await ada.until(lambda: bob.identity.peer in ada.online)

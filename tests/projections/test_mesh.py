@@ -45,13 +45,13 @@ def test_a_new_session_forgets_paths_and_presence_but_not_the_party() -> None:
     book = Playbook.in_party(ALICE, BOB)
     book.tell(c.NotePresence(party=book.state.party, online=(BOB.peer,)))
     book.tell(c.NotePath(peer=BOB.peer, new=WAN, took_ms=80))
-    chain = book.state.chain
+    chain, since = book.state.chain, book.state.peers[BOB.peer].since
     book.tell(
         c.OpenSession(
             version="0", platform="t", peer=ALICE.peer, name="alice", wireguard=ALICE.wireguard
         )
     )
-    assert book.state.peers == {BOB.peer: mesh.Peer()}
+    assert book.state.peers == {BOB.peer: mesh.Peer(since=since)}
     assert book.state.chain == chain
     assert book.state.control.urls
     assert book.state.control.connected == ""

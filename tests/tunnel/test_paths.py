@@ -567,3 +567,16 @@ def test_no_datagram_raises_in_any_state(data: st.DataObject) -> None:
         core.handle_timer(now_ns)
         assert len(core.take_outgoing()) <= 64
     assert len(core.drops) <= 16
+
+
+def test_a_server_that_is_not_asked_any_more_takes_its_answer_with_it() -> None:
+    core = paths(peer=False)
+    core.put_servers([endpoint.text(SERVER)], T0)
+    [(_, request)] = core.take_outgoing()
+    core.receive(stun_answer(request, SEEN), SERVER, T0 + MS)
+    core.take_notices()
+    core.put_servers([], T0 + 2 * MS)
+    [told] = core.take_notices()
+    assert isinstance(told, Unmapped)
+    core.put_servers([], T0 + 3 * MS)
+    assert core.take_notices() == []
