@@ -71,6 +71,17 @@ def test_no_direct_path_is_said_in_the_words_of_its_evidence() -> None:
     assert bob(book).why == reason
 
 
+def test_a_lost_path_says_why_until_there_is_another() -> None:
+    book = online(Playbook.in_party(ALICE, BOB))
+    book.tell(c.NoteCandidates(peer=BOB.peer, generation=1, candidates=CANDIDATES))
+    book.tell(c.NotePath(peer=BOB.peer, new=WAN, took_ms=80))
+    reason = "no answer for 2.9 s, and there is no other"
+    book.tell(c.NotePath(peer=BOB.peer, old=WAN, reason=reason))
+    assert (bob(book).why, bob(book).path) == (reason, None)
+    book.tell(c.NotePath(peer=BOB.peer, new=LAN, took_ms=80))
+    assert reason not in bob(book).why
+
+
 def test_control_out_of_reach_is_named_but_a_working_path_stays() -> None:
     book = online(Playbook.in_party(ALICE, BOB))
     book.tell(c.NotePath(peer=BOB.peer, new=WAN))

@@ -62,6 +62,32 @@ def test_a_revoked_invite_lets_nobody_in() -> None:
     assert refused(chain, p.join(chain, ticket, BOB)) == "revoked"
 
 
+def test_an_invite_is_issued_once_so_that_nobody_can_make_a_used_one_new() -> None:
+    ticket = Ticket("x")
+    chain = added(p.founded(), p.issue(p.founded(), ticket))
+    chain = added(chain, p.join(chain, ticket, BOB))
+    assert refused(chain, p.issue(chain, ticket)) == "used"
+    assert refused(chain, p.issue(chain, ticket, BOB)) == "used"
+
+
+@pytest.mark.parametrize("size", [0, 15, 17])
+def test_a_genesis_has_a_nonce_of_one_size(size: int) -> None:
+    record = partylog.genesis(
+        ADA.signer,
+        name="Friday",
+        founder_name=ADA.name,
+        wireguard=ADA.wireguard,
+        nonce=bytes(size),
+        at_ms=NOON,
+    )
+    assert refused(partylog.EMPTY, record) == "malformed"
+
+
+@pytest.mark.parametrize("uses", [0, -1, partylog.USES_MAX + 1])
+def test_an_invite_has_a_bounded_number_of_uses(uses: int) -> None:
+    assert refused(p.founded(), p.issue(p.founded(), Ticket("x"), uses=uses)) == "uses"
+
+
 def test_expiry_is_decided_by_the_join_and_earlier_by_whoever_has_a_clock() -> None:
     ticket = Ticket("x")
     chain = added(p.founded(), p.issue(p.founded(), ticket))

@@ -48,6 +48,7 @@ RESERVED: Final = 200
 MEMBERS_MAX: Final = 128
 INVITES_MAX: Final = 2_000  # ever issued in a party: spent ones are kept, to refuse them for ever
 USES_MAX: Final = 128
+assert RECORDS_MAX <= NUMBERS_MAX, "a full chain cannot have given out every address"
 TIME_MAX: Final = 1 << 53  # milliseconds; what JSON and JavaScript hold exactly
 
 
@@ -161,7 +162,7 @@ def _join_rule(chain: Chain, body: Join, now_ms: int | None) -> Invalid | None:
         return spent
     if len(chain.members) >= MEMBERS_MAX:
         return Invalid("full", f"the party has {MEMBERS_MAX} members")
-    if chain.length >= RECORDS_MAX - RESERVED or chain.next_number > NUMBERS_MAX:
+    if chain.length >= RECORDS_MAX - RESERVED:
         return Invalid("full", "the party's log is full")
     if not is_safe_wireguard(body.wireguard):
         return _bad_key()
