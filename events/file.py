@@ -151,6 +151,7 @@ def _create(path: Path) -> None:
         db.execute(f"PRAGMA application_id = {store.APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {store.FORMAT}")
         db.execute("COMMIT")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # here, since closing hides a full disk
     finally:
         db.close()  # checkpoints, and removes the WAL
     unborn.rename(path)
