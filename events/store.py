@@ -238,17 +238,17 @@ def select(
     session: str | None,
 ) -> list[Stored]:
     """Events with after < seq <= until, oldest first."""
-    where, parameters = ["seq > ?", "seq <= ?"], [after, until]
-    narrowed: list[object] = [*parameters]
+    where = ["seq > ?", "seq <= ?"]
+    parameters: list[object] = [after, until]
     if glob is not None:
         where.append("type GLOB ?")
-        narrowed.append(glob)
+        parameters.append(glob)
     if session is not None:
         where.append("session = ?")
-        narrowed.append(session)
+        parameters.append(session)
     rows = db.execute(
         f"SELECT {_COLUMNS} FROM events WHERE {' AND '.join(where)} ORDER BY seq LIMIT ?",
-        (*narrowed, limit),
+        (*parameters, limit),
     )
     return [_stored(row) for row in rows]
 

@@ -16,6 +16,7 @@ from lanrage.state_dir import ApiFile, is_running, read_api
 
 TIMEOUT_S = 30.0
 BODY_MAX = 64 << 20
+UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
 class Api:
@@ -38,7 +39,7 @@ class Api:
                 return msgspec.json.decode(text) if text else None
             except (OSError, http.client.HTTPException) as error:
                 return _gone(error)
-            except msgspec.MsgspecError:
+            except UNREADABLE:
                 return _gone("what answers there is not LANrage")
 
     def follow(self, path: str) -> Iterator[bytes] | Refusal:
@@ -102,7 +103,7 @@ def connect(state: Path) -> Api | Refusal:
 def _refused(status: int, text: bytes) -> Refusal:
     try:
         return msgspec.json.decode(text, type=Refusal)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return Refusal("api", "The node refused", f"it answered {status}", "")
 
 

@@ -25,6 +25,8 @@ from lanrage.refusal import Refusal, plain
 
 if TYPE_CHECKING:
     from events.base import Stored
+    from events.log import Reader
+    from events.store import Session
     from lanrage.api_client import Api
 
 T = TypeVar("T")
@@ -390,23 +392,27 @@ def _follow(
 
 
 def _stored_events(args: argparse.Namespace, show: Callable[[Iterable[Stored]], None]) -> Outcome:
-    from events.log import open_readonly
     from lanrage.state_dir import EVENTS
 
-    async def read() -> Outcome:
-        log = await open_readonly(_state(args) / EVENTS)
-        if isinstance(log, Refusal):
-            return log
+    async def read(log: Reader) -> None:
         after = args.after if args.after >= 0 else max(0, log.head + args.after)
-        try:
-            while rows := await log.read(after, limit=READ_ROWS, type_glob=args.type):
-                show(rows)
-                after = rows[-1].seq
-        finally:
-            await log.close()
-        return None
+        while rows := await log.read(after, limit=READ_ROWS, type_glob=args.type):
+            show(rows)
+            after = rows[-1].seq
 
-    return _run(read())
+    return _run(_with_log(_state(args) / EVENTS, read))
+
+
+async def _with_log(source: Path, work: Callable[[Reader], Coroutine[Any, Any, T]]) -> T | Refusal:
+    from events.log import open_readonly
+
+    log = await open_readonly(source)
+    if isinstance(log, Refusal):
+        return log
+    try:
+        return await work(log)
+    finally:
+        await log.close()
 
 
 def _known_names(args: argparse.Namespace) -> dict[str, str]:
@@ -476,24 +482,16 @@ def _read_all(source: Path) -> list[Stored] | Refusal:
     from lanrage.state_dir import EVENTS
 
     if source.is_dir():
-        return _run(_read_log(source / EVENTS))
+        return _run(_with_log(source / EVENTS, _all_of))
     if source.suffix == ".sqlite":
-        return _run(_read_log(source))
+        return _run(_with_log(source, _all_of))
     return read_jsonl(source)
 
 
-async def _read_log(source: Path) -> list[Stored] | Refusal:
-    from events.log import open_readonly
-
-    log = await open_readonly(source)
-    if isinstance(log, Refusal):
-        return log
+async def _all_of(log: Reader) -> list[Stored]:
     rows: list[Stored] = []
-    try:
-        while more := await log.read(rows[-1].seq if rows else 0, limit=READ_ROWS):
-            rows.extend(more)
-    finally:
-        await log.close()
+    while more := await log.read(rows[-1].seq if rows else 0, limit=READ_ROWS):
+        rows.extend(more)
     return rows
 
 
@@ -539,24 +537,15 @@ def _no_session(session: str) -> Refusal:
 
 
 def _sessions(args: argparse.Namespace) -> Outcome:
-    from events.log import open_readonly
     from lanrage.state_dir import EVENTS
 
-    async def read() -> Outcome:
-        log = await open_readonly(_state(args) / EVENTS)
-        if isinstance(log, Refusal):
-            return log
-        found = await log.sessions()
-        await log.close()
-        if args.json:
-            print(_json(found))
-            return None
-        for each in found:
-            began = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.began_at / 1000))
-            print(f"{each.id:<26} {began}  events {each.first} to {each.last}")
-        return None
+    found = _run(_with_log(_state(args) / EVENTS, lambda log: log.sessions()))
+    return _answer(args, found, lambda them: "\n".join(map(_session_words, them)))
 
-    return _run(read())
+
+def _session_words(session: Session) -> str:
+    began = time.strftime("%Y-%m-%d %H:%M", time.localtime(session.began_at / 1000))
+    return f"{session.id:<26} {began}  events {session.first} to {session.last}"
 
 
 # --- servers, lab -------------------------------------------------------------------------------

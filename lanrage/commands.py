@@ -1,8 +1,9 @@
 """Every intent that can reach the rules: what a person asked for, and what the world reported.
 
 The first group is the API's vocabulary (`POST /api/<tag>` with the struct as JSON). The shell
-turns them into signed chain records where that is what they mean. The second group is made by the
-shell from notices. `decide` answers each with events, or a `Refusal`.
+turns them into signed chain records where that is what they mean, once `decide.check` has nothing
+against it. The second group is made by the shell from notices; `decide.decide` answers each with
+events, or a `Refusal`.
 """
 
 from __future__ import annotations
@@ -235,4 +236,3 @@ Reported: TypeAlias = (
     | NoteSession
     | NoteProfile
 )
-AnyCommand: TypeAlias = Asked | Reported

@@ -170,7 +170,7 @@ class Feed:
             if status != self._status:
                 self._status = status
                 self._tell()
-            await asyncio.sleep(min(EVENT_STATUS_INTERVAL_S, STATUS_INTERVAL_S))
+            await asyncio.sleep(EVENT_STATUS_INTERVAL_S)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._happened.wait(), STATUS_INTERVAL_S)
             self._happened.clear()

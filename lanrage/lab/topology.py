@@ -142,16 +142,6 @@ def address_of(topology: Topology, node: str) -> str:
     raise KeyError(node)
 
 
-def home_of(topology: Topology, node: str) -> Home | None:
-    """The home whose LAN this computer or inner router is in; None on the public segment."""
-    for home in topology.homes:
-        if node in home.computers:
-            return home
-        if node == home.name and home.uplink:
-            return next(h for h in topology.homes if h.name == home.uplink)
-    return None
-
-
 def draw(topology: Topology) -> str:
     """The lab as text, a node a line."""
     rows = [f"public {topology.public}"]

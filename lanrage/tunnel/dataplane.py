@@ -10,7 +10,6 @@ loop is busy it ends after one read (see loop.py).
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import sys
@@ -26,7 +25,7 @@ from lanrage.tunnel.interface import Interface
 from lanrage.tunnel.loop import Loop, now_ns
 from lanrage.tunnel.netlink import Network
 from lanrage.tunnel.offload import FRAME_MAX, IP_AT, IPV4, IPV6, Joiner, split
-from lanrage.tunnel.udp import UdpPort
+from lanrage.tunnel.udp import UdpPort, name_of
 
 TURN_PACKETS_MAX = 64
 LIMITED_BROADCAST = b"\xff\xff\xff\xff"
@@ -186,7 +185,7 @@ class DataPlane:
             try:
                 os.writev(self._tap, parts)
             except OSError as failure:  # EIO: the interface is down
-                self._drop(f"interface_{_name(failure)}", len(parts) - 1)
+                self._drop(f"interface_{name_of(failure)}", len(parts) - 1)
 
     def _drop(self, reason: str, count: int = 1) -> None:
         self.drops[reason] = self.drops.get(reason, 0) + count
@@ -201,7 +200,3 @@ def new_engine(private_key: bytes, *, roaming: bool, rekey_after_ns: int = REKEY
         roaming=roaming,
         rekey_after_ns=rekey_after_ns,
     )
-
-
-def _name(failure: OSError) -> str:
-    return errno.errorcode.get(failure.errno or 0, "unknown").lower()

@@ -39,7 +39,7 @@ class Unframer(Generic[Message]):
                 break
             try:
                 messages.append(self._decode(buffer[4 : 4 + size]))
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeError, RecursionError):
                 return None
             del buffer[: 4 + size]
         return messages

@@ -1,5 +1,8 @@
 """Where the parts of the path core leave what they want sent, told and counted, and what they may
-spend on addresses that nobody vouches for."""
+spend on addresses that nobody vouches for.
+
+The lists are emptied after every wake-up of the loop, so one turn's datagrams bound their length.
+"""
 
 from __future__ import annotations
 

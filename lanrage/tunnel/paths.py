@@ -18,11 +18,11 @@ from events.base import PeerId
 from events.peer import Candidate
 from lanrage.protocols import endpoint, probe, stun
 from lanrage.protocols.endpoint import Address
+from lanrage.protocols.partylog.addresses import NETWORK
 from lanrage.tunnel.mapping import Mapping
 from lanrage.tunnel.outlet import Outlet, PathNotice
 from lanrage.tunnel.reach import Reach
 
-PARTY_NETWORK = "10.66.0.0/16"
 PEERS_MAX = 1024
 
 
@@ -31,7 +31,7 @@ class Paths:
 
     def __init__(self, *, private_key: bytes, random: Callable[[int], bytes]) -> None:
         self._private_key = private_key
-        self._networks = [ip_network(PARTY_NETWORK)]
+        self._networks = [ip_network(NETWORK)]
         self._epoch = random(probe.EPOCH_BYTES)
         self._outlet = Outlet(random)
         self._mapping = Mapping(self._outlet)
@@ -42,7 +42,7 @@ class Paths:
 
     def put_own_networks(self, networks: Sequence[str]) -> None:
         """The tunnel's own prefixes: a path through the tunnel itself must never be tried."""
-        texts = {PARTY_NETWORK, *networks}
+        texts = {NETWORK, *networks}
         self._networks = [ip_network(text, strict=False) for text in sorted(texts)]
 
     def put_peer(self, peer: PeerId, public_key: bytes) -> None:

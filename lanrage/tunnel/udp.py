@@ -73,7 +73,7 @@ class UdpPort:
         except BlockingIOError:
             return None
         except OSError as failure:  # an ICMP error that came back for an earlier send
-            self._drop(f"receive_{_name(failure)}", 1)
+            self._drop(f"receive_{name_of(failure)}", 1)
             return None
         size = _INT.unpack_from(ancillary[0][2])[0] if ancillary else len(data)
         return data, size, source[:2]
@@ -93,7 +93,7 @@ class UdpPort:
             sender.sendmsg(run, segment, 0, address)
         except OSError as failure:
             if failure.errno not in ONE_BY_ONE:
-                self._drop(f"send_{_name(failure)}", len(run))
+                self._drop(f"send_{name_of(failure)}", len(run))
                 return
             for datagram in run:
                 self._send_one(sender, address, datagram)
@@ -102,7 +102,7 @@ class UdpPort:
         try:
             sender.sendto(datagram, address)
         except OSError as failure:
-            self._drop(f"send_{_name(failure)}", 1)
+            self._drop(f"send_{name_of(failure)}", 1)
 
     def _drop(self, reason: str, count: int) -> None:
         self.drops[reason] = self.drops.get(reason, 0) + count  # as many reasons as errnos
@@ -165,5 +165,6 @@ def _refuse(port: int, failure: OSError) -> Refusal:
     return Refusal("port", what, os.strerror(failure.errno or 0), "")
 
 
-def _name(failure: OSError) -> str:
+def name_of(failure: OSError) -> str:
+    """What drops are counted by: `econnrefused`."""
     return errno.errorcode.get(failure.errno or 0, "unknown").lower()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import msgspec
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from events.peer import Candidate
@@ -63,6 +63,7 @@ def test_a_frame_beyond_the_limit_ends_the_stream_before_its_body_comes() -> Non
 
 
 @given(st.binary(max_size=60))
+@example(b"\x81\xa4type\xa1\xff")  # text that is not UTF-8
 def test_garbage_ends_the_stream_or_waits_for_more(garbage: bytes) -> None:
     framed = len(garbage).to_bytes(4, "big") + garbage
     assert Unframer(msgspec.msgpack.Decoder(AnyOrder)).feed(framed) is None
