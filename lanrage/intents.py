@@ -108,7 +108,10 @@ class Intents:
             if embedded:
                 await self._node.stop_serving()
             return refused
-        return await self._invite(uses, c.INVITE_LIFE_S)
+        made = await self._invite(uses, c.INVITE_LIFE_S)
+        if isinstance(made, Refusal):  # a party that nobody can enter is not left standing
+            await self._node.tell(c.ExitParty(reason="its first invite could not be made"))
+        return made
 
     async def _found(self, genesis: bytes, embedded: bool) -> Refusal | None:
         url = self._node.control_url if embedded else self._node.options.control

@@ -62,7 +62,7 @@ async def create(url: str, identity: Identity, genesis: bytes) -> Joined | Refus
         case m.Welcome():
             return Joined(party, url, (genesis,))
         case Refusal():
-            return answer
+            return _ended(what, answer)
         case m.Refused(code=code, reason=reason):
             return refusal(what, code, reason)
     return refusal(what, "garbage", "the control server broke the protocol")
@@ -126,7 +126,7 @@ async def _begin(url: str, invite: Invite, identity: Identity, name: str) -> _En
     link.abort()
     match answer:
         case Refusal():
-            return answer
+            return _ended(_CANNOT, answer)
         case m.Refused(code=code, reason=reason):
             return refusal(_CANNOT, code, reason)
     return refusal(_CANNOT, "garbage", "the control server broke the protocol")
@@ -162,7 +162,7 @@ class _Entry:
             frame = await self.link.recv()
             match frame:
                 case Refusal():
-                    return frame
+                    return _ended(_CANNOT, frame)
                 case m.Records(after=after, records=records):
                     wrong = self._take(after, records)
                     if wrong is not None:
@@ -210,6 +210,11 @@ class _Entry:
         if self._identity.peer not in chain.members:
             return _dishonest(self.link.url, "it says that we joined, but the history does not")
         return Joined(chain.party, self.link.url, tuple(self._records))
+
+
+def _ended(what: str, why: Refusal) -> Refusal:
+    """Unlike the connection of a member, this one is not tried again by itself."""
+    return refusal(what, "lost", why.why) if why.code == "control_lost" else why
 
 
 def _dishonest(url: str, why: str) -> Refusal:

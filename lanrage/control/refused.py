@@ -41,6 +41,7 @@ _WORDS: Final = {
         "this control server has another history of the party",
         "Ask the host whether its data was lost or restored.",
     ),
+    "lost": ("control_lost", "", "Try again; if it stays so, ask whoever runs control."),
     "busy": ("control_busy", "", "Try again in a minute."),
     "storage": ("control_storage", "", "Ask whoever runs the control server to look at its disk."),
 }

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from lanrage.control import client as control
 from lanrage.control import limits, link, messages
@@ -273,3 +275,21 @@ def test_what_is_no_address_is_refused(written: str) -> None:
     refusal = websocket_url(written)
     assert isinstance(refusal, Refusal)
     assert refusal.code == "bad_control"
+
+
+async def test_a_control_that_hangs_up_is_told_as_one_plain_line() -> None:
+    async def hang_up(connection: ServerConnection) -> None:
+        challenge = messages.Challenge(
+            version=messages.PROTOCOL, nonce=bytes(messages.NONCE_SIZE), at=now_ms()
+        )
+        await connection.send(messages.encode(challenge))
+        await connection.recv()
+        await connection.close(4000, "\x1b[31mred\nnext")
+
+    protocol = Subprotocol(messages.SUBPROTOCOL)
+    async with serve(hang_up, "127.0.0.1", 0, subprotocols=[protocol]) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        refusal = await refused(an_invite(f"127.0.0.1:{port}"))
+    assert refusal.code == "control_lost"
+    assert str(refusal).isprintable()
+    assert "by itself" not in refusal.fix
