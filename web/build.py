@@ -105,4 +105,5 @@ if __name__ == "__main__":
         changed = build()
     except BuildFailed as failure:
         sys.exit(str(failure))
-    print("web/ui/dist is built." if changed else "web/ui/dist is up to date.")
+    if changed:
+        print("web/ui/dist is built.")

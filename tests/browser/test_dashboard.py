@@ -9,12 +9,13 @@ import pytest
 from playwright.async_api import Page, expect
 
 from events.nat import NatMapped, NatUnmapped
+from events.party import ControlLost, PartyExited, PartyForked
 from events.path import PathLost, PathQuality
 from events.peer import PeerOffline
 from lanrage import commands as c
 from lanrage.refusal import Refusal
 from tests.web.http import TOKEN, serving
-from tests.web.stage import Stage
+from tests.web.stage import CONTROL, Stage
 from web.server import WebServer
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -70,6 +71,10 @@ async def test_joining_with_a_bad_link_says_why_and_what_to_do(page: Page, stage
     refused = page.locator("[data-test=refusal]")
     await expect(refused).to_contain_text("Cannot join: this invite was used. Ask Ada.")
     await refused.get_by_role("button", name="Dismiss").click()
+    await expect(refused).to_have_count(0)
+    await page.get_by_role("button", name="Join").click()
+    await expect(refused).to_be_visible()
+    await page.keyboard.press("Escape")
     await expect(refused).to_have_count(0)
 
 
@@ -136,6 +141,9 @@ async def test_the_stream_tells_each_event_in_words_and_can_be_filtered_and_open
     await page.get_by_role("group", name="Show topics").get_by_text("nat").click()
     await expect(line).to_have_count(0)
     await expect(page.locator("[data-type='session.started']")).to_be_visible()
+    await page.reload()
+    await expect(page.locator("[data-type='session.started']")).to_be_visible()
+    await expect(line).to_have_count(0)
 
 
 async def test_the_stream_follows_the_newest_event_until_one_scrolls_up(
@@ -155,6 +163,38 @@ async def test_the_stream_follows_the_newest_event_until_one_scrolls_up(
     assert await scroller.evaluate("list => list.scrollTop") == 0
     await page.get_by_role("button", name="1 new").click()
     await expect(page.locator(f"[data-seq='{stage.head}']")).to_be_in_viewport()
+
+
+async def test_a_member_that_is_put_out_is_told_so(page: Page, stage: Stage) -> None:
+    await stage.submit(c.Create(name="Friday night"))
+    await stage.append(PartyExited(party=stage.mesh.party, reason="kicked"))
+    await expect(page.get_by_text("You were removed from the party")).to_be_visible()
+    await stage.submit(c.Create(name="Another"))
+    await stage.submit(c.Leave())
+    await expect(page.get_by_role("heading", name="Play together")).to_be_visible()
+    await expect(page.get_by_text("You were removed from the party")).to_have_count(0)
+
+
+async def test_trouble_with_control_is_said_where_the_party_is(page: Page, stage: Stage) -> None:
+    await stage.submit(c.Create(name="Friday night"))
+    party = stage.mesh.party
+    card = page.locator(".card.party")
+    await expect(card).to_contain_text("Run by this computer")
+    await stage.append(ControlLost(party=party, url=CONTROL, reason="no answer"))
+    await expect(card).to_contain_text("Out of reach: no answer. Connected friends play on")
+    head = stage.mesh.chain.head
+    await stage.append(PartyForked(party=party, reason="record 3 differs", length=2, head=head))
+    await expect(page.get_by_role("alert")).to_contain_text("record 3 differs")
+
+
+async def test_a_long_round_trip_looks_worse_than_a_short_one(page: Page, stage: Stage) -> None:
+    await stage.submit(c.Create(name="Friday night"))
+    colours = set()
+    for name, rtt_us in (("Bob", 20_000), ("Eve", 80_000), ("Hal", 200_000)):
+        other = await stage.welcome(name, rtt_us=rtt_us)
+        figure = page.locator(f"[data-peer='{other.peer}'] .rtt b")
+        colours.add(await figure.evaluate("it => getComputedStyle(it).color"))
+    assert len(colours) == 3
 
 
 async def test_a_very_long_log_keeps_the_page_small(page: Page, stage: Stage) -> None:
@@ -178,7 +218,7 @@ async def test_what_others_call_themselves_is_shown_and_never_run(page: Page, st
     await expect(page.locator(f"[data-seq='{stage.head}']")).to_contain_text("<script>hit()")
     await page.locator(f"[data-seq='{stage.head}'] button").click()
     assert await page.locator("#app img, #app script").count() == 0
-    assert await page.title() == "LANrage"
+    assert await page.title() == f"{HOSTILE} – LANrage"
 
 
 async def test_a_lost_connection_is_said_and_mended_without_losing_an_event(

@@ -38,7 +38,7 @@ function unreachable(): Refusal {
     code: "unreachable",
     what: "Cannot reach LANrage",
     why: "it is not running on this computer any more",
-    fix: "Start it again with `lanrage up`.",
+    fix: "Start it again with `sudo make up`.",
   };
 }
 

@@ -11,6 +11,23 @@ export function clock(at: number): string {
   return new Date(at).toLocaleTimeString([], { hour12: false });
 }
 
+/** The local day of a moment, in the reader's own words. */
+export function dayOf(at: number): string {
+  return new Date(at).toLocaleDateString([], { weekday: "long", day: "numeric", month: "long" });
+}
+
+export function today(): string {
+  return dayOf(Date.now());
+}
+
+const RTT_FAIR_MS = 60; // shooters begin to feel it
+const RTT_POOR_MS = 120; // so does everything else
+
+export function feel(ms: number): "good" | "fair" | "poor" {
+  if (ms < RTT_FAIR_MS) return "good";
+  return ms < RTT_POOR_MS ? "fair" : "poor";
+}
+
 export function rtt(ms: number): string {
   return ms < 10 ? ms.toFixed(1) : String(Math.round(ms));
 }

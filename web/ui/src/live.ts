@@ -33,7 +33,12 @@ let gathered: Stored[] = [];
 let abort = new AbortController();
 let wake: () => void = () => {};
 
-export const nodeName = computed(() => status.value?.node.name ?? "");
+/** Why this computer is in no party any more, as the newest event about it says; else empty. */
+export const parting = computed(() => {
+  const last = events.value.findLast((each) => /^party\.(entered|exited)$/.test(each.type));
+  if (last?.type !== "party.exited") return "";
+  return (last.data as Payloads["party.exited"]).reason;
+});
 
 export function nameOf(peer: string): string {
   return names.get(peer) ?? `${peer.slice(0, 8)}…`;

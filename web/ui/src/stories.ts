@@ -8,6 +8,16 @@ type Stories = { [T in keyof Payloads]: (data: Payloads[T], who: Who) => string 
 
 export const TOPICS = ["session", "party", "peer", "nat", "path", "tunnel", "profile"] as const;
 
+export const ABOUT: Record<(typeof TOPICS)[number], string> = {
+  session: "LANrage starting and stopping",
+  party: "The party, its invites and its control server",
+  peer: "Who comes and goes",
+  nat: "How this computer looks from outside",
+  path: "The ways to other members",
+  tunnel: "The encrypted sessions",
+  profile: "Settings for a game",
+};
+
 export function topicOf(stored: Stored): string {
   return stored.type.split(".", 1)[0] ?? "";
 }
@@ -37,7 +47,8 @@ const STORIES: Stories = {
 
   "party.entered": (d) =>
     d.embedded ? "Entered the party; its control runs here" : `Entered the party at ${d.control[0]}`,
-  "party.exited": (d) => `Out of the party${because(d.reason)}`,
+  "party.exited": (d) =>
+    d.reason === "left" ? "Left the party" : `Out of the party${because(d.reason)}`,
   "party.join_failed": (d) => `Could not join${because(d.reason)}`,
   "party.created": (d) => `${d.founder_name} founded “${d.name}”`,
   "party.renamed": (d, who) => `${who(d.author)} renamed the party to “${d.name}”`,
