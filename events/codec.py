@@ -29,7 +29,7 @@ Payload: TypeAlias = dict[str, Any]
 Upcast: TypeAlias = Callable[[Payload], tuple[str, Payload]]  # old payload -> newer type, payload
 
 UPCASTS: dict[str, Upcast] = {}  # old type -> what it means today; one step at a time
-MAX_UPCASTS = 100  # steps for one event; a longer way is a loop in the table
+UPCASTS_MAX = 100  # steps for one event; a longer way is a loop in the table
 
 
 class Unknown(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +68,7 @@ def upcast(name: str, raw: bytes, table: Mapping[str, Upcast]) -> Event | Unknow
     unknown = Unknown(type=name, raw=raw)
     try:
         payload = msgspec.json.decode(raw, type=Payload)
-        for _ in range(MAX_UPCASTS):
+        for _ in range(UPCASTS_MAX):
             if name not in table:
                 break
             name, payload = table[name](payload)

@@ -19,7 +19,7 @@ from events import faults
 from events.base import Stored
 from lanrage.refusal import Refusal
 
-MAX_FILE_BYTES = 1 << 30  # what one import reads
+FILE_BYTES_MAX = 1 << 30  # what one import reads
 COLUMNS = tuple(Stored.__struct_fields__)
 
 _ENCODER = msgspec.json.Encoder()
@@ -52,8 +52,8 @@ def read_jsonl(source: bytes | Path) -> list[Stored] | Refusal:
     if isinstance(source, bytes):
         return _rows(source, "these lines")
     try:
-        if source.stat().st_size > MAX_FILE_BYTES:
-            return _refusal(str(source), f"it is larger than {MAX_FILE_BYTES >> 20} MiB")
+        if source.stat().st_size > FILE_BYTES_MAX:
+            return _refusal(str(source), f"it is larger than {FILE_BYTES_MAX >> 20} MiB")
         return _rows(source.read_bytes(), str(source))
     except OSError as fault:
         return faults.refusal_of(fault, source, "Cannot read the events")

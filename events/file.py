@@ -21,8 +21,8 @@ from lanrage.refusal import Refusal
 
 BUSY_MS = 5_000  # how long to wait for somebody with a shell in the file
 WAL_LIMIT_BYTES = 4 << 20  # what is kept of the WAL file after a checkpoint
-MAX_COMPARED_BYTES = 16 << 20  # up to here indexes are compared with the table; 0.2 s
-MAX_CHECKED = 100_000  # newest events whose CRC is looked at; 0.3 s
+COMPARED_BYTES_MAX = 16 << 20  # up to here indexes are compared with the table; 0.2 s
+CHECKED_MAX = 100_000  # newest events whose CRC is looked at; 0.3 s
 SHM_BYTES = 32_768  # SQLite's shared memory file, at least; smaller means that making it failed
 _PRAGMAS = (
     f"busy_timeout = {BUSY_MS}",
@@ -203,7 +203,7 @@ def _wrong(path: Path, connect: Callable[[], sqlite3.Connection]) -> Refusal | N
 
 
 def _pages(db: sqlite3.Connection, path: Path) -> Refusal | None:
-    small = path.stat().st_size <= MAX_COMPARED_BYTES
+    small = path.stat().st_size <= COMPARED_BYTES_MAX
     [(verdict,)] = db.execute(f"PRAGMA {'integrity_check' if small else 'quick_check'}(1)")
     if verdict != "ok":
         return faults.damaged(path, " ".join(str(verdict).replace("*", "").split()))
@@ -218,7 +218,7 @@ def _rows(db: sqlite3.Connection, path: Path) -> Refusal | None:
     [(count, head)] = db.execute("SELECT (SELECT count(*) FROM events), (SELECT seq FROM head)")
     if count != head:
         return faults.damaged(path, f"it holds {count} of {head} events")
-    bad = store.first_bad_row(db, max(0, head - MAX_CHECKED))
+    bad = store.first_bad_row(db, max(0, head - CHECKED_MAX))
     if bad:
         return faults.damaged(path, f"event {bad} is missing or was changed")
     return None

@@ -34,14 +34,14 @@ from lanrage.refusal import Refusal
 
 FILE_NAME = "events.sqlite"
 LOCK_NAME = "node.lock"
-MAX_BATCH = 10_000  # events in one append
-MAX_GROUP = 10_000  # events in one transaction, unless one append alone has more
-MAX_WAITING = 10_000  # appends not yet in a transaction
-MAX_READ = 10_000  # events one read returns
-MAX_RECENT = 4_096  # events kept in memory for subscribers
+BATCH_MAX = 10_000  # events in one append
+GROUP_MAX = 10_000  # events in one transaction, unless one append alone has more
+WAITING_MAX = 10_000  # appends not yet in a transaction
+READ_MAX = 10_000  # events one read returns
+RECENT_MAX = 4_096  # events kept in memory for subscribers
 CATCH_UP = 1_000  # events a subscriber gets at once from the database
 STEP_ROWS = 20_000  # rows looked at before another append may go first
-MAX_GLOB = 100  # characters
+GLOB_MAX = 100  # characters
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,9 +72,9 @@ class Reader:
     ) -> list[Stored]:
         """At most `limit` events with after < seq <= until, oldest first. `type_glob` is as in a
         shell: `peer.*`. Fewer than `limit` are returned only where there are no more."""
-        limit = min(limit, MAX_READ)
+        limit = min(limit, READ_MAX)
         until = self._head if until is None else min(until, self._head)
-        if type_glob is not None and len(type_glob) > MAX_GLOB:
+        if type_glob is not None and len(type_glob) > GLOB_MAX:
             return []
         found: list[Stored] = []
         while after < until and len(found) < limit:
@@ -148,14 +148,14 @@ class Log(Reader):
         stored, and the next append may succeed.
         """
         assert not self._closed, "the log is closed"
-        assert len(events) <= MAX_BATCH
+        assert len(events) <= BATCH_MAX
         if not events:
             return ()
-        if len(self._waiting) >= MAX_WAITING:
+        if len(self._waiting) >= WAITING_MAX:
             return Refusal(
                 "log_overloaded",
                 "Cannot store what happened",
-                f"{MAX_WAITING} appends wait for the disk already",
+                f"{WAITING_MAX} appends wait for the disk already",
                 "Check the disk.",
             )
         batch = _batch(events, at, ids, expected or {})
@@ -205,7 +205,7 @@ class Log(Reader):
     def _take(self) -> list[Waiting]:
         group = [self._waiting.popleft()]
         events = len(group[0][0].drafts)
-        while self._waiting and events + len(self._waiting[0][0].drafts) <= MAX_GROUP:
+        while self._waiting and events + len(self._waiting[0][0].drafts) <= GROUP_MAX:
             group.append(self._waiting.popleft())
             events += len(group[-1][0].drafts)
         return group
@@ -226,7 +226,7 @@ class Log(Reader):
     def _remember(self, batch: tuple[Stored, ...]) -> None:
         self._recent.append(batch)
         self._recent_events += len(batch)
-        while self._recent_events > MAX_RECENT:
+        while self._recent_events > RECENT_MAX:
             self._recent_events -= len(self._recent.popleft())
 
     def _remembered(self, after: int) -> tuple[Stored, ...]:

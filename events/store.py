@@ -32,8 +32,8 @@ from lanrage.refusal import Refusal
 
 APPLICATION_ID = 0x4C414E52  # "LANR", at offset 68 of the file
 FORMAT = 1  # user_version; grows when the tables change
-MAX_SESSIONS = 10_000
-MAX_STREAMS = 10_000  # whose versions are remembered
+SESSIONS_MAX = 10_000
+STREAMS_MAX = 10_000  # whose versions are remembered
 
 SCHEMA = {
     "events": """CREATE TABLE events(
@@ -111,7 +111,7 @@ class Writer:
         """Append the batches in one transaction, in order. Returns the outcome of each, and all
         that is new. A disk that does not take the transaction refuses every batch: the log is as
         before."""
-        if len(self._versions) > MAX_STREAMS:
+        if len(self._versions) > STREAMS_MAX:
             self._versions.clear()
         try:
             db.execute("BEGIN IMMEDIATE")
@@ -273,7 +273,7 @@ def sessions(db: sqlite3.Connection) -> list[Session]:
            SELECT run.id, run.first, run.last, began.at, ended.at FROM run
            JOIN events AS began ON began.seq = run.first
            JOIN events AS ended ON ended.seq = run.last ORDER BY run.first""",
-        (MAX_SESSIONS + 1,),
+        (SESSIONS_MAX + 1,),
     )
     return [
         Session(id=id, first=first, last=last, began_at=began_at, last_at=last_at)

@@ -34,7 +34,10 @@ class Create(Command, frozen=True, kw_only=True, tag="create"):
 
 
 class Join(Command, frozen=True, kw_only=True, tag="join"):
-    link: str
+    link: str  # holds the invite's secret
+
+    def __repr__(self) -> str:
+        return "Join()"
 
 
 class Invite(Command, frozen=True, kw_only=True, tag="invite"):

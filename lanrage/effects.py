@@ -2,7 +2,7 @@
 
 The first group goes to the tunnel process as it is (`lanrage.tunnel.messages` frames it); the
 second is for the control client. All are idempotent and level-triggered: performing the same one
-again changes nothing.
+again changes nothing. What holds a secret does not show it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ class Start(Order, frozen=True, kw_only=True):
     interface: str
     port: int  # UDP port on all addresses, IPv4 and IPv6; 0 lets the kernel choose
 
+    def __repr__(self) -> str:
+        return f"Start(interface={self.interface!r}, port={self.port})"
+
 
 class Configure(Order, frozen=True, kw_only=True):
     """Give the interface its addresses and bring it up. Answered by `Configured` or `Failed`."""
@@ -46,6 +49,9 @@ class PutPeer(Order, frozen=True, kw_only=True):
     allowed: tuple[str, ...]  # "10.66.0.2/32", "fd12:.../128"
     keepalive_s: int  # persistent keepalive; 0 for none
     preshared_key: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"PutPeer(peer={self.peer!r}, allowed={self.allowed})"
 
 
 class DropPeer(Order, frozen=True, kw_only=True):

@@ -31,6 +31,9 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: tuple[str, int] | None = None  # host name or address, port
     keepalive_s: int = 0
 
+    def __repr__(self) -> str:  # without the preshared key
+        return f"Peer(endpoint={self.endpoint}, allowed={self.allowed})"
+
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     private_key: bytes
@@ -40,6 +43,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     routes: bool = True  # Table = off: none
     peers: tuple[Peer, ...] = ()
     ignored: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:  # without the private key
+        return f"Config(port={self.port}, addresses={self.addresses}, peers={self.peers})"
 
 
 class _Wrong(Exception):

@@ -116,7 +116,7 @@ async def test_a_retry_that_names_one_event_twice_is_still_a_retry(here: Log) ->
 async def test_versions_are_looked_up_again_when_too_many_are_remembered(
     here: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "MAX_STREAMS", 2)
+    monkeypatch.setattr(store, "STREAMS_MAX", 2)
     for expected in (1, 2, 3):
         rows = await _append(here, *"abcd")
         assert [row.version for row in rows] == [expected] * 4
@@ -200,7 +200,7 @@ async def test_a_mistake_of_one_caller_does_not_reach_the_others(here: Log) -> N
 async def test_too_many_waiting_appends_are_refused(
     here: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log, "MAX_WAITING", 3)
+    monkeypatch.setattr(log, "WAITING_MAX", 3)
     outcomes = await asyncio.gather(*(here.append(online("a"), at=1) for _ in range(5)))
     refused = [each.code for each in outcomes if isinstance(each, Refusal)]
     assert refused == ["log_overloaded"] * 2
@@ -210,7 +210,7 @@ async def test_too_many_waiting_appends_are_refused(
 async def test_a_transaction_takes_no_more_than_its_limit(
     here: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log, "MAX_GROUP", 4)
+    monkeypatch.setattr(log, "GROUP_MAX", 4)
     seen: list[int] = []
     commit = here._commit
 
@@ -248,7 +248,7 @@ async def test_reads_are_bounded_and_can_be_narrowed(here: Log) -> None:
 async def test_a_read_larger_than_the_limit_is_cut(
     here: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log, "MAX_READ", 5)
+    monkeypatch.setattr(log, "READ_MAX", 5)
     await _append(here, *"abcdefgh")
     assert seqs(await here.read(limit=1_000)) == [1, 2, 3, 4, 5]
 
@@ -327,7 +327,7 @@ async def test_subscribers_that_keep_up_share_one_batch(here: Log) -> None:
 async def test_a_laggard_costs_no_memory_and_reads_the_database(
     here: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log, "MAX_RECENT", 16)
+    monkeypatch.setattr(log, "RECENT_MAX", 16)
     monkeypatch.setattr(log, "CATCH_UP", 10)
     late = here.subscribe(0)
     await _append(here, "first")
