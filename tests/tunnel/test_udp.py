@@ -56,6 +56,18 @@ def test_batches_arrive_whole_and_in_order(port: UdpPort, other: UdpPort, host: 
     assert port.drops == {}
 
 
+def test_a_run_of_equal_datagrams_and_a_shorter_last_one_is_one_send_and_one_read(
+    port: UdpPort, other: UdpPort
+) -> None:
+    run = [bytes([n]) * 1400 for n in range(20)] + [b"last"]
+    port.send(("127.0.0.1", other.port), run)
+    select.select(other.sockets, [], [], ANSWER_WITHIN_S)
+    received = other.receive(other.sockets[0])
+    assert received is not None
+    data, size, _ = received
+    assert (data, size) == (b"".join(run), 1400)
+
+
 def test_hundreds_of_small_datagrams_need_more_than_one_send(port: UdpPort, other: UdpPort) -> None:
     sent = [bytes([n % 256]) * 100 for n in range(200)]
     port.send(("127.0.0.1", other.port), sent)

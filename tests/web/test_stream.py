@@ -171,6 +171,27 @@ async def test_a_reader_that_reads_nothing_costs_no_memory_and_misses_nothing(
     await quick.aclose()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(("limit", "most"), [("RING_FRAMES_MAX", 8), ("RING_BYTES_MAX", 2_000)])
+async def test_what_is_kept_for_readers_is_bounded_in_number_and_in_bytes(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    monkeypatch.setattr(feeds, limit, most)
+    feed = Feed(stage, read_only=False)
+    reader = feed.read(stage.head)
+    await anext(reader)
+    seen = b""
+    for n in range(40):
+        await stage.append(noise(n))
+        while b"id: %d\n" % stage.head not in seen:
+            seen = await anext(reader)
+    kept = feed._ring
+    assert kept[-1].seq == stage.head
+    assert 0 < len(kept) <= feeds.RING_FRAMES_MAX
+    assert sum(len(each.data) for each in kept) <= feeds.RING_BYTES_MAX
+    assert len(kept) < 40
+    await reader.aclose()  # type: ignore[attr-defined]
+
+
 async def test_a_client_that_stops_reading_is_dropped(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
