@@ -92,6 +92,14 @@ def _add_node(add: Callable[..., Any]) -> None:
         help="where the embedded control listens (default %(default)s)",
     )
     up.add_argument(
+        "--advertise",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        type=_host_port,
+        help="also name this address in invites: where your router forwards to the control",
+    )
+    up.add_argument(
         "--listen", type=_port, default=26666, metavar="PORT", help="UDP port of the tunnel"
     )
     up.add_argument(
@@ -223,6 +231,7 @@ def _up(args: argparse.Namespace) -> Outcome:
         name=args.name,
         control=args.control,
         control_listen=args.control_listen,
+        advertise=tuple(args.advertise),
         port=args.listen,
         api=args.api,
         interface=args.interface,

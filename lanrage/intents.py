@@ -20,8 +20,8 @@ from lanrage.adapters.addresses import addresses
 from lanrage.control import client as control
 from lanrage.decide import check, find_invite, find_member
 from lanrage.node import Node
+from lanrage.protocols import endpoint, partylog
 from lanrage.protocols import invite as invites
-from lanrage.protocols import partylog
 from lanrage.protocols.partylog import Chain, Invalid, Member
 from lanrage.refusal import Refusal
 from profiles.catalog import Catalog
@@ -208,14 +208,13 @@ class Intents:
         }
 
     def _public_control(self, state: Mesh) -> tuple[str, ...]:
-        """Where a guest finds control. Ours, if embedded, is at this computer's own addresses."""
+        """Where a guest finds control. Ours, if embedded, is where `--advertise` says, and at this
+        computer's own addresses."""
         if not state.control.embedded:
-            return state.control.urls
-        port = self._node.control_port
-        found = addresses(self._node.options.interface)
-        return tuple(
-            f"ws://[{each}]:{port}" if ":" in each else f"ws://{each}:{port}" for each in found
-        )
+            return state.control.urls[: invites.CONTROL_MAX]
+        options, port = self._node.options, self._node.control_port
+        own = [f"ws://{endpoint.text((each, port))}" for each in addresses(options.interface)]
+        return tuple(dict.fromkeys((*options.advertise, *own)))[: invites.CONTROL_MAX]
 
     async def _revoke(self, text: str) -> Result:
         me = self._node.identity

@@ -14,13 +14,11 @@ command like everything else. Figures that change every second (round trips, byt
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -33,12 +31,13 @@ from lanrage.adapters import nat_label
 from lanrage.adapters.addresses import AddressWatch
 from lanrage.control import client as control
 from lanrage.control.server import ControlServer
-from lanrage.control.urls import websocket_url
+from lanrage.control.servers import servers_of
 from lanrage.decide import decide
 from lanrage.identity import Identity
 from lanrage.plan import plan
-from lanrage.protocols import seal
+from lanrage.protocols import endpoint, seal
 from lanrage.refusal import Refusal
+from lanrage.reported import reported
 from lanrage.tunnel import messages as m
 from lanrage.tunnel.link import Link
 from projections import lobby, mesh
@@ -48,7 +47,6 @@ CONTROL_LOG = "control.sqlite"
 CONTROL_LOCK = "control.lock"
 INBOX_MAX = 4096
 BATCH_MAX = 256
-RESOLVE_TIMEOUT_S = 5.0
 LABEL_DELAY_S = 5.0  # the classic NAT test must not compete with a join
 RESOLVE_RETRY_S = 10.0  # for a name that could not be resolved: the network may come later
 FULL_DISK_RETRY_S = 1.0
@@ -60,6 +58,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     control: str = ""  # URL of a control server; empty: embed one
     control_listen: str = "[::]:8667"  # of the embedded one
+    advertise: tuple[str, ...] = ()  # where guests find it, besides this computer's own addresses
     interface: str = "lanrage0"
     port: int  # of the tunnel's UDP socket
     state_dir: Path
@@ -335,7 +334,7 @@ class Node:
         """Of the embedded control, from this computer."""
         host = self.options.control_listen.rpartition(":")[0].strip("[]")
         host = "127.0.0.1" if host in ("", "*", "::", "0.0.0.0") else host
-        return f"ws://{_endpoint(host, self.control_port)}"
+        return f"ws://{endpoint.text((host, self.control_port))}"
 
     def _announce(self, who: PeerId) -> None:
         """Our candidates, for the eyes of one member."""
@@ -366,7 +365,7 @@ class Node:
 
     async def _use_servers(self, urls: tuple[str, ...]) -> None:
         while True:
-            found = [await _resolve(url) for url in urls]
+            found = [await servers_of(url) for url in urls]
             every = [server for each in found for server in each]
             self._link.send(e.PutServers(servers=tuple(dict.fromkeys(every))))
             if all(found):
@@ -379,14 +378,16 @@ class Node:
         """Where this computer is, now and whenever the kernel says that they changed."""
         port = self.options.port
         async for found in self._watch:
-            self.report(c.NoteAddresses(addresses=tuple(_endpoint(each, port) for each in found)))
+            self.report(
+                c.NoteAddresses(addresses=tuple(endpoint.text((each, port)) for each in found))
+            )
 
     async def _read_tunnel(self) -> None:
         async for notice in self._link.notices():
             if isinstance(notice, m.Counters):
                 await self._on_counters(notice)
                 continue
-            command = _reported(notice)
+            command = reported(notice)
             if command is not None:
                 await self._inbox.put((command, None))
             if isinstance(notice, m.Mapped):
@@ -468,62 +469,3 @@ def _conflict() -> Refusal:
     return Refusal(
         "conflict", "Cannot store", "another writer changed the log", "Restart `lanrage up`."
     )
-
-
-def _endpoint(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-async def _resolve(url: str) -> list[str]:
-    """The numeric `ip:port` of a control URL; empty if its name cannot be resolved now.
-
-    Control answers STUN on the next port, too: that two ports see us differently is how a symmetric
-    router shows itself (RFC 5780 4.3).
-    """
-    full = websocket_url(url)
-    if isinstance(full, Refusal):
-        return []
-    parts = urlsplit(full)
-    host, port = parts.hostname or "", parts.port or 0
-    try:
-        ipaddress.ip_address(host)
-        return [_endpoint(host, each) for each in (port, port + 1)]
-    except ValueError:
-        pass
-    resolving = asyncio.get_running_loop().getaddrinfo(host, port, type=2)
-    try:
-        rows = await asyncio.wait_for(resolving, RESOLVE_TIMEOUT_S)
-    except (OSError, TimeoutError):
-        return []
-    return [_endpoint(str(row[4][0]), each) for row in rows for each in (port, port + 1)]
-
-
-def _reported(notice: m.AnyNotice) -> c.Reported | None:
-    """A notice of the tunnel process in the words of the rules."""
-    match notice:
-        case m.Started(interface=interface, port=port):
-            return c.NoteTunnel(interface=interface, port=port, backend="userspace")
-        case m.Failed(refusal=refusal):
-            return c.NoteTunnelStopped(reason=str(refusal))
-        case m.Configured(address=address, address6=address6, mtu=mtu):
-            return c.NoteConfigured(address=address, address6=address6, mtu=mtu)
-        case m.Mapped(server=server, address=address, rtt_us=rtt_us):
-            return c.NoteMapping(server=server, mapped=address, rtt_ms=rtt_us // 1000)
-        case m.Unmapped(server=server, reason=reason):
-            return c.NoteMapping(server=server, reason=reason)
-        case m.Probing(peer=who, addresses=tried):
-            return c.NoteProbing(peer=who, addresses=tried)
-        case m.Opened(peer=who, path=path, took_ms=took_ms):
-            return c.NotePath(peer=who, new=path, took_ms=took_ms)
-        case m.Switched(peer=who, old=old, new=new, reason=reason):
-            return c.NotePath(peer=who, old=old, new=new, reason=reason)
-        case m.Lost(peer=who, old=old, reason=reason):
-            return c.NotePath(peer=who, old=old, reason=reason)
-        case m.Unreachable(peer=who, tried=tried, after_ms=after_ms, reason=reason):
-            return c.NoteUnreachable(peer=who, tried=tried, after_ms=after_ms, reason=reason)
-        case m.Established(peer=who, took_ms=took_ms):
-            return c.NoteSession(peer=who, established=True, took_ms=took_ms)
-        case m.Expired(peer=who, reason=reason):
-            return c.NoteSession(peer=who, established=False, reason=reason)
-        case m.Counters():
-            return None

@@ -51,6 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     control: str = ""
     control_listen: str = "[::]:8667"
+    advertise: tuple[str, ...] = ()
     port: int = 26666
     api: str = "127.0.0.1:8666"
     interface: str = "lanrage0"
@@ -124,6 +125,7 @@ async def _run(
         options=Options(
             control=settings.control,
             control_listen=settings.control_listen,
+            advertise=settings.advertise,
             interface=settings.interface,
             port=started.port,
             state_dir=settings.state,

@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from lanrage.lab.player import Player
+from lanrage.protocols import invite as invites
 from tests.e2e.stage import API, homes, join, refusal_of, stage, wait_until_all_connected
 
 pytestmark = pytest.mark.root
@@ -70,9 +71,13 @@ def test_a_host_with_a_public_address_needs_no_server_either() -> None:
     with stage(homes("port-restricted")) as built:
         built.control.kill()
         host, guest = built.player("other", "host"), built.player("pa1", "guest")
-        host.start("--api", API)
+        # An advertised address comes first in the link; that nobody is there only costs a moment.
+        host.start("--api", API, "--advertise", "203.0.113.99:8667")
         guest.start("--api", API)
-        host.create("Rented server")
+        invite = invites.parse(host.create("Rented server"))
+        assert isinstance(invite, invites.Invite)
+        assert invite.control[0] == "203.0.113.99:8667"
+        assert len(invite.control) > 1
         join(host, guest)
         assert guest.ping(host.address()).received == 4
 
