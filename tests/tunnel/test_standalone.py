@@ -15,7 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.tunnel.pair import ROOT, STANDALONE, WITHIN_S, Pair, Side, ping, wait_until
+from tests.tunnel.pair import (
+    ROOT,
+    STANDALONE,
+    WITHIN_S,
+    Pair,
+    Side,
+    ping,
+    read_line,
+    wait_until,
+)
 
 pytestmark = pytest.mark.root
 
@@ -201,6 +210,19 @@ def test_a_key_that_nobody_can_have_is_refused(pair: Pair) -> None:
         )
     )
     assert "low order" in refused(pair, config)
+
+
+def test_the_command_runs_it_and_refuses_in_one_line(pair: Pair) -> None:
+    config = pair.config(pair.a)
+    command = (sys.executable, "-m", "lanrage", "tunnel", str(config))
+    ours = pair.start(pair.a, *command)
+    assert "10.9.0.1/24, fd99::1/64, UDP port 51820, 1 peer" in read_line(ours)
+    assert pair.a.run("wg", "show", pair.a.interface, "listen-port") == "51820\n"
+    second = pair.start(pair.a, *command)
+    assert second.wait(WITHIN_S) == 1
+    assert second.communicate()[1].count("\n") == 1
+    ours.send_signal(signal.SIGINT)
+    assert ours.wait(WITHIN_S) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
