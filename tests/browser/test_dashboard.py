@@ -102,7 +102,7 @@ async def test_the_founder_can_remove_a_member_after_being_asked(page: Page, sta
     await stage.submit(c.Create(name="Friday night"))
     bob = await stage.welcome("Bob")
     await page.get_by_role("button", name="Remove").click()
-    await expect(page.get_by_text("Remove Bob?")).to_be_visible()
+    await expect(page.get_by_text("Remove Bob for good?")).to_be_visible()
     await page.get_by_role("button", name="No", exact=True).click()
     await page.get_by_role("button", name="Remove").click()
     await page.get_by_role("button", name="Yes").click()
@@ -168,11 +168,11 @@ async def test_the_stream_follows_the_newest_event_until_one_scrolls_up(
 async def test_a_member_that_is_put_out_is_told_so(page: Page, stage: Stage) -> None:
     await stage.submit(c.Create(name="Friday night"))
     await stage.append(PartyExited(party=stage.mesh.party, reason="kicked"))
-    await expect(page.get_by_text("You were removed from the party")).to_be_visible()
+    await expect(page.get_by_text("The host removed you from the party")).to_be_visible()
     await stage.submit(c.Create(name="Another"))
     await stage.submit(c.Leave())
     await expect(page.get_by_role("heading", name="Play together")).to_be_visible()
-    await expect(page.get_by_text("You were removed from the party")).to_have_count(0)
+    await expect(page.get_by_text("The host removed you from the party")).to_have_count(0)
 
 
 async def test_trouble_with_control_is_said_where_the_party_is(page: Page, stage: Stage) -> None:
