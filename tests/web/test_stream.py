@@ -192,6 +192,28 @@ async def test_what_is_kept_for_readers_is_bounded_in_number_and_in_bytes(
     await reader.aclose()  # type: ignore[attr-defined]
 
 
+async def test_a_reader_that_is_behind_is_given_bounded_pieces(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "CHUNK_BYTES_MAX", 1_000)
+    feed = Feed(stage, read_only=False)
+    behind, quick = feed.read(stage.head), feed.read(stage.head)
+    await anext(behind)
+    await anext(quick)
+    await stage.append(*(noise(n) for n in range(50)))
+    while feed._tip() < stage.head:
+        await anext(quick)
+    longest = max(len(each.data) for each in feed._ring)
+    status = len(b"event: status\ndata: \n\n" + feed._status)
+    text = b""
+    while b"id: %d\n" % stage.head not in text:
+        piece = await anext(behind)
+        assert len(piece) <= 1_000 + longest + status
+        text += piece
+    await behind.aclose()  # type: ignore[attr-defined]
+    await quick.aclose()  # type: ignore[attr-defined]
+
+
 async def test_a_client_that_stops_reading_is_dropped(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
