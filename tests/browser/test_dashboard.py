@@ -114,8 +114,13 @@ async def test_renaming_inviting_revoking_and_leaving_work_by_keyboard(
     page: Page, stage: Stage
 ) -> None:
     await stage.submit(c.Create(name="Friday night"))
-    await page.get_by_role("button", name="Rename").press("Enter")
-    await page.get_by_label("Your name").fill("Ada L")
+    rename = page.get_by_role("button", name="Rename")
+    await rename.press("Enter")
+    await expect(page.get_by_label("Your name")).to_be_focused()
+    await page.keyboard.press("Escape")
+    await expect(rename).to_be_focused()
+    await rename.press("Enter")
+    await page.keyboard.type("Ada L")
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("banner")).to_contain_text("Ada L")
     await page.get_by_label("Number of players").select_option("3")
@@ -126,6 +131,9 @@ async def test_renaming_inviting_revoking_and_leaving_work_by_keyboard(
     await expect(page.locator("[data-test=invite-link]")).to_have_count(0)
     await page.get_by_role("button", name="Leave party").press("Enter")
     await expect(page.get_by_role("button", name="No", exact=True)).to_be_focused()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("button", name="Leave party")).to_be_focused()
+    await page.keyboard.press("Enter")
     await page.get_by_role("button", name="Yes").press("Enter")
     await expect(page.get_by_role("heading", name="Play together")).to_be_visible()
 
