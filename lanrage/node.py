@@ -377,10 +377,13 @@ class Node:
     async def _read_addresses(self) -> None:
         """Where this computer is, now and whenever the kernel says that they changed."""
         port = self.options.port
+        # Where a router leads to our control, it probably leads to the tunnel, too: by a rule of
+        # its own, or because it keeps the port of what we send.
+        outside = [endpoint.parse(each) for each in self.options.advertise]
+        forwarded = [each[0] for each in outside if each is not None]
         async for found in self._watch:
-            self.report(
-                c.NoteAddresses(addresses=tuple(endpoint.text((each, port)) for each in found))
-            )
+            listed = tuple(endpoint.text((each, port)) for each in (*found, *forwarded))
+            self.report(c.NoteAddresses(addresses=listed))
 
     async def _read_tunnel(self) -> None:
         async for notice in self._link.notices():

@@ -172,6 +172,18 @@ class Lab:
         if done.returncode != 0:
             raise namespaces.ToolFailed(f"conntrack -F: {done.stderr.strip()}")
 
+    def forward(self, home: str, ports: str, computer: str) -> None:
+        """What a host sets up in a router: these ports ("8667-8668") lead to that computer."""
+        to = self.computer(computer).address
+        rules = (
+            f'insert rule ip lrnat c_pre iifname "wan" meta l4proto {{ tcp, udp }} '
+            f"th dport {ports} dnat to {to}\n"
+            'insert rule ip lrflt c_fwd iifname "wan" ct status dnat accept\n'
+        )
+        done = self.computer(home).run(["nft", rules])
+        if done.returncode != 0:
+            raise namespaces.ToolFailed(f"nft: {done.stderr.strip()}")
+
     def close(self) -> None:
         """Undo everything. Signals wait until it is done."""
         previous = signal.pthread_sigmask(

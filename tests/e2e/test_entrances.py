@@ -82,6 +82,19 @@ def test_a_host_with_a_public_address_needs_no_server_either() -> None:
         assert guest.ping(host.address()).received == 4
 
 
+def test_a_host_whose_router_forwards_the_control_port_needs_no_server() -> None:
+    with stage(homes("port-restricted", "port-restricted")) as built:
+        built.control.kill()
+        built.lab.forward("home1", "8667-8668", "pa1")
+        outside = built.lab.computer("home1").address
+        host, guest = built.player("pa1", "host"), built.player("pa2", "guest")
+        host.start("--api", API, "--advertise", f"{outside}:8667")
+        guest.start("--api", API)
+        host.create("Port forward")
+        join(host, guest)
+        assert guest.ping(host.address()).received == 4
+
+
 def test_control_that_is_down_or_not_ours_is_told_in_one_line() -> None:
     with stage(homes("port-restricted")) as built:
         alice = built.start("pa1", "alice")
