@@ -356,14 +356,16 @@ def _profiles(args: argparse.Namespace) -> Outcome:
         return _answer(args, used, lambda it: f"Using {it['profile']} (MTU {it['mtu']}).")
     if args.action == "check":
         problems = catalog.check(Path(args.target))
-        print(_json(problems) if args.json else "\n".join(problems) or "Nothing is wrong with it.")
+        words = "\n".join(map(plain, problems)) or "Nothing is wrong with it."
+        print(_json(problems) if args.json else words)
         return 1 if problems else 0
     found = catalog.load(_state(args) / PROFILES)
     for problem in found.problems:
-        print(problem, file=sys.stderr)
+        print(plain(problem), file=sys.stderr)
     if args.action == "list":
         rows = [{"id": each.id, "name": each.name} for each in found.all()]
-        print(_json(rows) if args.json else "\n".join(f"{r['id']:<18} {r['name']}" for r in rows))
+        lines = (plain(f"{each['id']:<18} {each['name']}") for each in rows)
+        print(_json(rows) if args.json else "\n".join(lines))
         return None
     one = found.get(args.target)
     if one is None:

@@ -142,6 +142,21 @@ def test_what_an_argument_names_reaches_the_terminal_as_one_plain_line(
     assert err[:-1].isprintable()
 
 
+def test_what_a_profile_from_elsewhere_says_is_not_obeyed_by_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "\x9b31m\u202e"
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "evil.json").write_text(f'{{"id": "evil", "name": "{evil}"}}')
+    (tmp_path / "profiles" / "worse.json").write_text(f'{{"id": "worse", "{evil}": 1}}')
+    _, out, err = run("profiles", "--state", str(tmp_path), capsys=capsys)
+    assert "evil" in out
+    assert "worse.json" in err
+    _, checked, _ = run("profiles", "check", str(tmp_path / "profiles"), capsys=capsys)
+    assert "worse.json" in checked
+    assert all(line.isprintable() for line in (out + err + checked).splitlines())
+
+
 def lanrage(*arguments: str | bytes, state: Path, **how: Any) -> subprocess.CompletedProcess[bytes]:
     environment = {**os.environ, "LANRAGE_STATE": str(state), **how.pop("environment", {})}
     argv = [sys.executable, "-m", "lanrage", *arguments]

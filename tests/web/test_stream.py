@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
 import pytest
 
+from events.base import Stored
 from events.nat import NatUnmapped
 from events.profile import ProfileChosen
 from lanrage.commands import Create
@@ -212,6 +213,31 @@ async def test_a_reader_that_is_behind_is_given_bounded_pieces(
         text += piece
     await behind.aclose()  # type: ignore[attr-defined]
     await quick.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_reader_whose_filter_matches_nothing_waits_instead_of_asking_the_log_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.append(*(noise(n) for n in range(5)))
+    asked: list[int] = []
+    read = stage.read
+
+    async def counted(after: int, limit: int, type_glob: str | None = None) -> Sequence[Stored]:
+        asked.append(after)
+        return await read(after, limit, type_glob)
+
+    monkeypatch.setattr(stage, "read", counted)
+    feed = Feed(stage, read_only=False)
+    reading = asyncio.create_task(_drain(feed.read(0, "profile.*")))
+    await asyncio.wait({reading}, timeout=0.3)  # that nothing happens can only be waited for
+    assert len(asked) == 1
+    feed.close()
+    await reading
+
+
+async def _drain(reader: AsyncIterator[bytes]) -> None:
+    async for _ in reader:
+        pass
 
 
 async def test_a_client_that_stops_reading_is_dropped(
