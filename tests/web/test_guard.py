@@ -206,6 +206,29 @@ async def test_the_guard_closes_a_websocket_before_the_application_sees_it() -> 
     assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
+@pytest.mark.parametrize("hosts", [[], [b"127.0.0.1:8666"] * 2, [b"127.0.0.1:8666", b"evil"]])
+async def test_the_guard_itself_insists_on_exactly_one_host(hosts: list[bytes]) -> None:
+    """Whatever a server in front of it lets through."""
+    sent: list[Message] = []
+
+    async def app(*_: Any) -> None:
+        raise AssertionError("it was let in")
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def keep(message: Message) -> None:
+        sent.append(message)
+
+    headers = [
+        *((b"host", host) for host in hosts),
+        (b"authorization", b"Bearer " + TOKEN.encode()),
+    ]
+    scope = {"type": "http", "method": "GET", "scheme": "http", "path": "/", "headers": headers}
+    await Guard(app, token=TOKEN, hosts=loopback_hosts(8666))(scope, receive, keep)
+    assert sent[0]["status"] == 421
+
+
 async def test_every_answer_is_hardened_and_none_allows_other_origins(stage: Stage) -> None:
     async with serving(stage) as server:
         for method, path in (*PUBLIC, ("GET", "/api/status"), ("OPTIONS", "/api/status")):
