@@ -51,6 +51,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     """What `lanrage demo --json` prints when ready."""
 
     dashboard: str
+    states: dict[str, str]  # name -> state directory, for `lanrage events --state`
     members: tuple[MemberStory, ...]
     pairs: tuple[PairStory, ...]
 
@@ -161,7 +162,12 @@ def _story(alice: Player, took_ms: dict[str, int], pairs: Sequence[PairStory]) -
         )
         for peer in status.peers
     )
-    return Story(dashboard=alice.ready.dashboard, members=tuple(members), pairs=tuple(pairs))
+    return Story(
+        dashboard=alice.ready.dashboard,
+        states={name: os.fspath(alice.state.parent / f"state-{name}") for name in took_ms},
+        members=tuple(members),
+        pairs=tuple(pairs),
+    )
 
 
 def _present(story: Story, as_json: bool) -> None:
@@ -182,7 +188,8 @@ def _present(story: Story, as_json: bool) -> None:
             f"{pair.pair[0]} - {pair.pair[1]}: {pair.pings} pings answered, {pair.rtt_ms:.1f} ms, "
             f"{pair.tcp_mbit_s:g} Mbit/s over TCP"
         )
-    print(f"\nThe dashboard of alice: {story.dashboard}\nCtrl-C ends the demo.", flush=True)
+    print(f"\nThe story of alice:     lanrage events --state {story.states['alice']}")
+    print(f"The dashboard of alice: {story.dashboard}\nCtrl-C ends the demo.", flush=True)
 
 
 def _stay(players: Sequence[Player]) -> None:

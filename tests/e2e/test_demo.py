@@ -58,6 +58,16 @@ def demo() -> Iterator[Demo]:
         demo.end(signal.SIGINT)
 
 
+def test_every_story_is_readable_where_the_demo_says(demo: Demo) -> None:
+    for state in demo.story["states"].values():
+        told = subprocess.run(
+            [*LANRAGE, "events", "--state", state], capture_output=True, text=True, timeout=30
+        )
+        assert told.returncode == 0, told.stderr
+        for kind in ("peer.joined", "nat.mapped", "path.opened", "tunnel.established"):
+            assert kind in told.stdout
+
+
 def test_three_members_are_connected_and_their_story_is_told(demo: Demo) -> None:
     members = {member["name"]: member for member in demo.story["members"]}
     assert set(members) == {"alice", "bob", "carol"}
