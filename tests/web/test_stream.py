@@ -14,7 +14,7 @@ from events.base import Stored
 from events.nat import NatUnmapped
 from events.profile import ProfileChosen
 from lanrage.commands import Create
-from tests.web.http import Stream, serving
+from tests.web.http import Stream, call, serving
 from tests.web.stage import Stage
 from web import feed as feeds
 from web.feed import Feed
@@ -250,6 +250,16 @@ async def test_a_client_that_stops_reading_is_dropped(
         for _ in range(8):
             await stage.append(*big)
         await until(lambda: server._app._feed.readers == 0)
+
+
+async def test_only_so_many_streams_are_open_at_once(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web.app.READERS_MAX", 1)
+    async with serving(stage) as server, Stream.open(server.port) as stream:
+        await anext(stream.messages())
+        refused = await call(server.port, "GET", "/api/events/stream")
+        assert (refused.status, refused.json["code"]) == (503, "too_many_streams")
 
 
 async def test_nothing_runs_while_nobody_reads(stage: Stage) -> None:
