@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
-from events.nat import NatMapped, NatUnmapped
+from events.nat import NatGathered, NatMapped, NatUnmapped
 from events.party import ControlLost, PartyExited, PartyForked
 from events.path import PathLost, PathQuality
-from events.peer import PeerOffline
+from events.peer import Candidate, PeerOffline
 from lanrage import commands as c
 from lanrage.refusal import Refusal
 from tests.web.http import TOKEN, serving
@@ -193,6 +193,18 @@ async def test_trouble_with_control_is_said_where_the_party_is(page: Page, stage
     head = stage.mesh.chain.head
     await stage.append(PartyForked(party=party, reason="record 3 differs", length=2, head=head))
     await expect(page.get_by_role("alert")).to_contain_text("record 3 differs")
+
+
+async def test_a_host_behind_a_router_is_told_whom_the_link_serves(
+    page: Page, stage: Stage
+) -> None:
+    at_home = Candidate(kind="host", address="192.168.1.5:26666")
+    outside = Candidate(kind="host", address="198.51.100.4:26666")
+    await stage.append(NatGathered(generation=1, candidates=(at_home,)))
+    await stage.submit(c.Create(name="Friday night"))
+    await expect(page.get_by_text("This works on your own network")).to_be_visible()
+    await stage.append(NatGathered(generation=2, candidates=(at_home, outside)))
+    await expect(page.get_by_text("This works on your own network")).to_have_count(0)
 
 
 async def test_a_long_round_trip_looks_worse_than_a_short_one(page: Page, stage: Stage) -> None:

@@ -3,7 +3,7 @@
 
 import { reactive } from "vue";
 
-import type { InviteView, PartyView } from "./api";
+import type { InviteView, NodeView, PartyView } from "./api";
 
 const KEY = "lanrage.links";
 
@@ -34,4 +34,13 @@ export function linkOf(party: PartyView): string {
   const mine = kept[party.id];
   const known = party.invites.find((each) => each.id === mine?.id);
   return mine && (!known || isOpen(known)) ? mine.link : "";
+}
+
+/** RFC 1918, RFC 6598, loopback, link-local: what nobody outside this network can send to. */
+const INSIDE = /^(0|10|127|169\.254|192\.168|172\.(1[6-9]|2\d|3[01])|100\.(6[4-9]|[7-9]\d|1[01]\d|12[0-7]))\./;
+
+/** Whether only this network reaches the party's control, because it runs here behind a router. */
+export function staysInside(party: PartyView, node: NodeView): boolean {
+  const outside = (each: string) => !each.startsWith("[") && !INSIDE.test(each);
+  return party.control_embedded && !node.nat.candidates.some(outside);
 }

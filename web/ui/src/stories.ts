@@ -42,7 +42,8 @@ const addresses = (all: Candidate[]): string =>
 
 const STORIES: Stories = {
   "session.started": (d) => `LANrage ${d.version} started as ${d.name}`,
-  "session.ended": (d) => `LANrage stopped${because(d.reason)}`,
+  "session.ended": (d) =>
+    d.reason === "stopped" ? "LANrage stopped" : `LANrage stopped${because(d.reason)}`,
   "session.carried": () => "The state this export begins with",
 
   "party.entered": (d) =>
