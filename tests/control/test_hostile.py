@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from lanrage.control import client as control
@@ -203,9 +204,54 @@ async def test_at_an_honest_server_the_join_is_whole() -> None:
     ],
 )
 async def test_a_guest_does_not_join_a_false_history(records: list[bytes]) -> None:
-    result = await joined(records, length=len(CHAIN.head))
+    result = await joined(records)
     assert isinstance(result, Refusal)
     assert result.code == "control_dishonest"
+
+
+LATER = [p.rename_party(CHAIN, ADA, "Sunday")]
+LATER.append(p.rename(added(CHAIN, LATER[0]), ADA, "Ada"))
+WHOLE = [*RECORDS, *LATER]
+FORK = [*RECORDS, p.rename_party(CHAIN, ADA, "Fork")]
+FORK.append(p.rename(chain_of(FORK), ADA, "Eve"))
+ELSEWHERE = [p.genesis(CAT), p.issue(p.founded(CAT), TICKET, CAT)]
+
+
+@pytest.mark.parametrize(
+    ("records", "why"),
+    [
+        pytest.param(WHOLE, "", id="the truth"),
+        pytest.param(RECORDS, "hides the end", id="well signed but without its end"),
+        pytest.param(ELSEWHERE, "of another party", id="of another party with the same invite"),
+        pytest.param(FORK, "another history", id="well signed by a founder who helps it lie"),
+    ],
+)
+async def test_a_guest_holds_a_server_to_the_head_in_its_invite(
+    records: list[bytes], why: str
+) -> None:
+    """The server has the guest sign anew on the history it shows, in which the invite is good."""
+    floor = chain_of(WHOLE)
+
+    def on_append(append: m.Append) -> list[m.FromServer]:
+        if append.id == 1:
+            return [m.Conflict(id=append.id)]
+        more = [*records, append.record]
+        return [*pages(more, len(records)), m.Appended(id=append.id, length=len(more))]
+
+    async with lying([welcome(records), *pages(records)], on_append=on_append) as liar:
+        made = msgspec.structs.replace(invite(liar.url), head=floor.head, length=floor.length)
+        result = await control.join(made, identity(GUEST))
+    if not why:
+        assert isinstance(result, control.Joined), result
+        return
+    assert isinstance(result, Refusal)
+    assert (result.code, why in result.why) == ("control_dishonest", True)
+
+
+async def test_a_server_that_took_more_than_it_shows_is_not_believed() -> None:
+    result = await joined(RECORDS, length=len(RECORDS) + 2)
+    assert isinstance(result, Refusal)
+    assert "hides the end" in result.why
 
 
 async def test_a_guest_that_is_told_it_joined_but_did_not_says_so() -> None:

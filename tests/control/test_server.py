@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from socket import IPPROTO_TCP, TCP_NODELAY
+from typing import Any
 
 import msgspec
 import pytest
@@ -23,6 +24,7 @@ from lanrage.identity import fresh
 from lanrage.protocols import partylog
 from lanrage.protocols.invite import Invite
 from lanrage.protocols.partylog import Chain
+from lanrage.refusal import Refusal
 from tests.control.room import Node, nodes, serving, url_of
 
 
@@ -291,6 +293,33 @@ async def test_a_full_server_takes_no_more_parties(
         await ada.found(server)
         with pytest.raises(AssertionError, match="no room for another party"):
             await eve.found(server)
+
+
+async def test_a_full_server_takes_no_more_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lanrage.control.parties.RECORDS_TOTAL_MAX", 2)
+    async with serving(tmp_path) as server, nodes("ada") as (ada,):
+        await ada.found(server)
+        assert isinstance(await ada.rename("Ada L."), Chain)
+        refused = await ada.rename("Ada Lovelace")
+        assert isinstance(refused, Refusal)
+        assert refused.code == "party_full"
+
+
+@pytest.mark.parametrize("other", [{"head": "00" * 32}, {"length": 7}, {"head": ""}])
+async def test_who_holds_another_history_is_told_so_and_sent_nothing(
+    tmp_path: Path, other: dict[str, Any]
+) -> None:
+    async with serving(tmp_path) as server, nodes("ada") as (ada,):
+        joined = await ada.found(server)
+        held = msgspec.structs.replace(ada.chain, **other)
+        start = len(ada.notices)
+        ada.client.want(None)
+        ada.client.want(control.Target(joined.party, (url_of(server),), held))
+        told = await ada.heard(control.Diverged, start)
+        assert "history" in told.reason
+        assert not any(isinstance(each, control.Connected) for each in ada.notices[start:])
 
 
 async def test_founding_again_with_the_same_genesis_finds_the_same_party(tmp_path: Path) -> None:
