@@ -97,6 +97,21 @@ async def test_the_connection_of_the_join_serves_the_member_on(tmp_path: Path) -
         await ada.until(lambda: bob.identity.peer not in ada.online)
 
 
+async def test_the_connection_of_a_join_serves_only_who_is_where_the_join_ended(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path) as server, nodes("ada", "bob") as (ada, bob):
+        await ada.found(server)
+        joined = await bob.client.join(await ada.invite(server))
+        assert isinstance(joined, control.Joined)
+        earlier = partylog.extend(partylog.EMPTY, joined.records[:-2])
+        assert isinstance(earlier, Chain)
+        bob.chain = earlier
+        bob.client.want(control.Target(joined.party, (joined.url,), earlier))
+        await bob.until(lambda: bob.chain.length == len(joined.records))
+        assert bob.identity.peer in bob.chain.members
+
+
 async def test_a_join_that_nothing_follows_leaves_nobody_online(tmp_path: Path) -> None:
     async with serving(tmp_path) as server, nodes("ada", "bob") as (ada, bob):
         await ada.found(server)
