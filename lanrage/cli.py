@@ -267,12 +267,15 @@ def _status(args: argparse.Namespace) -> Outcome:
 
 
 def _status_words(status: dict[str, Any]) -> str:
+    from projections.history import counted
+
     node, party = status["node"], status["party"]
     lines = [f"{node['name']}  {node['address'] or 'in no party'}  ({node['nat']['words']})"]
     if party is None:
         return "\n".join([*lines, "Next: `lanrage create NAME` or `lanrage join LINK`."])
     control = party["control_connected"] or f"out of reach: {party['control_reason']}"
-    lines.append(f"Party {party['name']}, {len(status['peers']) + 1} members, control {control}")
+    members = counted(len(status["peers"]) + 1, "member")
+    lines.append(f"Party {party['name']}, {members}, control {control}")
     if party["warning"]:
         lines.append(f"Warning: control showed another history: {party['warning']}")
     for peer in status["peers"]:
@@ -282,6 +285,8 @@ def _status_words(status: dict[str, Any]) -> str:
             f"  {peer['name']:<16} {peer['address']:<14} {peer['state']:<11}"
             f" {figures:<18} {peer['why']}"
         )
+    if not status["peers"]:
+        lines.append("Nobody else yet. Send a friend a link: `lanrage invite`.")
     return "\n".join(plain(line) for line in lines)
 
 
@@ -309,7 +314,12 @@ def _invite(args: argparse.Namespace) -> Outcome:
         revoked = _ask(args, "POST", "/api/invite/revoke", {"invite": args.id})
         return _answer(args, revoked, lambda it: f"Revoked {it['revoked'][:8]}.")
     made = _ask(args, "POST", "/api/invite", {"uses": args.uses, "expires_s": args.expires})
-    return _answer(args, made, lambda it: f"For {_friends(it)}:\n\n{it['invite']}\n")
+    return _answer(args, made, _invite_words)
+
+
+def _invite_words(made: dict[str, Any]) -> str:
+    revoke = f"To take it back: `lanrage invite revoke {made['id'][:8]}`."
+    return f"For {_friends(made)}:\n\n{made['invite']}\n\n{revoke}"
 
 
 def _join(args: argparse.Namespace) -> Outcome:

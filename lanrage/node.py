@@ -30,6 +30,7 @@ from lanrage import effects as e
 from lanrage.adapters import nat_label
 from lanrage.adapters.addresses import AddressWatch
 from lanrage.control import client as control
+from lanrage.control.limits import Bucket
 from lanrage.control.server import ControlServer
 from lanrage.control.servers import servers_of
 from lanrage.decide import decide
@@ -51,6 +52,8 @@ LABEL_DELAY_S = 5.0  # the classic NAT test must not compete with a join
 RESOLVE_RETRY_S = 10.0  # for a name that could not be resolved: the network may come later
 FULL_DISK_RETRY_S = 1.0
 CLOSE_TIMEOUT_S = 5.0
+SIGNALS_PER_S = 0.5  # from one member: its addresses do not change more often for long
+SIGNALS_BURST = 30.0
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +98,7 @@ class Node:
         self._version = 1
         self._news = asyncio.Condition()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._signals: dict[PeerId, Bucket] = {}  # of members only
         self._label_task: asyncio.Task[None] | None = None
         self._servers_task: asyncio.Task[None] | None = None
         self._watch = AddressWatch(options.interface)
@@ -445,6 +449,11 @@ class Node:
         member = state.chain.members.get(given.sender)
         if member is None:
             self._count("signal_stranger")
+            return None
+        now_s = time.monotonic()
+        fresh = Bucket(SIGNALS_PER_S, SIGNALS_BURST, now_s)
+        if not self._signals.setdefault(given.sender, fresh).take(now_s):
+            self._count("signal_flood")  # each would be an event
             return None
         opened = seal.open_signal(
             given.sealed,

@@ -3,8 +3,8 @@
     plan(wanted, actual) -> effects
 
 Level-triggered: it compares two descriptions and names the differences; it never asks what
-happened. `actual` is what the interpreter last did successfully, so an effect that failed or a
-command that was lost is simply named again.
+happened, so a restart, a lost notice or a command given twice needs no case of its own. `actual` is
+what the interpreter was last told to reach.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ from lanrage.effects import (
     RunControl,
     UseServers,
 )
-from projections.wanted import NOTHING, Wanted, WantedPeer
-
-__all__ = ["NOTHING", "plan"]
+from projections.wanted import Wanted, WantedPeer
 
 
 def plan(wanted: Wanted, actual: Wanted) -> tuple[Effect, ...]:

@@ -139,5 +139,5 @@ def is_running(path: Path) -> bool:
 def read_api(path: Path) -> ApiFile | None:
     try:
         return msgspec.json.decode((path / API).read_bytes(), type=ApiFile)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, ValueError):  # the last: what is not UTF-8
         return None

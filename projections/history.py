@@ -33,6 +33,12 @@ def describe(event: Event | Unknown, names: Names) -> str:
     return words(event, names) if words else type(event).TYPE
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 use`, `2 uses`, `2 addresses`."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{ending}"
+
+
 def _who(names: Names, who: PeerId) -> str:
     return names.get(who, who[:8])
 
@@ -60,7 +66,7 @@ _WORDS: dict[type[Event], Callable[[Any, Names], str]] = {
     ),
     party.PartyRenamed: lambda e, n: f"{_who(n, e.author)} named the party {e.name!r}",
     party.InviteIssued: lambda e, n: (
-        f"{_who(n, e.author)} issued the invite {e.invite[:8]} for {e.uses} use(s)"
+        f"{_who(n, e.author)} issued the invite {e.invite[:8]} for {counted(e.uses, 'use')}"
     ),
     party.InviteRevoked: lambda e, n: f"{_who(n, e.author)} revoked the invite {e.invite[:8]}",
     party.PartyForked: lambda e, _: (
@@ -84,7 +90,7 @@ _WORDS: dict[type[Event], Callable[[Any, Names], str]] = {
     nat.NatUnmapped: lambda e, _: f"{e.server} does not tell where it sees us: {e.reason}",
     nat.NatLabelled: lambda e, _: f"classic NAT test: {e.label}",
     path.PathProbing: lambda e, n: (
-        f"probing {len(e.addresses)} addresses of {_who(n, e.peer)} at once"
+        f"probing {counted(len(e.addresses), 'address')} of {_who(n, e.peer)} at once"
     ),
     path.PathOpened: lambda e, n: (
         f"path to {_who(n, e.peer)} open after {e.took_ms} ms: {_path(e.path)}"

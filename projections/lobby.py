@@ -133,12 +133,15 @@ def nat_words(mesh: Mesh) -> str:
         return "Not measured yet: it is when you are in a party."
     if mesh.control.embedded and not mesh.nat.mapped:
         return "This computer runs the party's control, so no other server can see its router."
+    if not mesh.nat.mapped and not mesh.control.connected:
+        return "Not measured: control, which would tell, is out of reach."
     if not mesh.nat.mapped:
         return "No server has answered yet: UDP may be blocked on this network."
     seen = sorted(set(mesh.nat.mapped.values()))
+    hosts = [each.rpartition(":")[0] for each in seen]
     if set(seen) & set(mesh.nat.hosts):
         return f"Reachable without a router in between, as {seen[0]}."
-    if len(seen) > 1:
+    if len(set(hosts)) < len(hosts):
         return "This router gives every destination another port: direct paths are hard from here."
     return f"Behind a router that shows this computer as {seen[0]}."
 

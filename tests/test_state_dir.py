@@ -55,8 +55,9 @@ def test_the_api_file_is_private_and_read_back(tmp_path: Path) -> None:
     assert state_dir.read_api(tmp_path) == api
 
 
-def test_a_damaged_api_file_is_as_none(tmp_path: Path) -> None:
-    (tmp_path / state_dir.API).write_text("{")
+@pytest.mark.parametrize("content", [b"{", b'{"api": "\xff", "token": ""}', b""])
+def test_a_damaged_api_file_is_as_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / state_dir.API).write_bytes(content)
     assert state_dir.read_api(tmp_path) is None
 
 

@@ -262,21 +262,12 @@ class _Session:
         )
         try:
             async with asyncio.timeout(WELCOME_S):
-                await link.send(hello)
-                answer = await link.recv()
+                refused = await link.greet(_WHAT, hello)
         except TimeoutError:
-            answer = refusal(_WHAT, "timeout", "the control server did not answer")
-        if isinstance(answer, m.Welcome):
-            return link
-        link.abort()
-        match answer:
-            case Refusal():
-                return answer
-            case m.Refused(code=code, reason=reason):
-                if code == "diverged":
-                    self._report(Diverged(url, reason))
-                return refusal(_WHAT, code, reason)
-        return refusal(_WHAT, "garbage", "the control server broke the protocol")
+            return refusal(_WHAT, "timeout", "the control server did not answer")
+        if refused is not None and refused.code == "diverged":
+            self._report(Diverged(url, refused.why))
+        return refused or link
 
     # --- while connected ----------------------------------------------------------------------
 

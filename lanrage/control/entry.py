@@ -45,27 +45,18 @@ async def create(url: str, identity: Identity, genesis: bytes) -> Joined | Refus
             link = await dial(url)
             if isinstance(link, Refusal):
                 return link
-            await link.send(
-                m.hello(
-                    identity.signer,
-                    link.challenge.nonce,
-                    party=party,
-                    peer=identity.peer,
-                    genesis=genesis,
-                )
+            hello = m.hello(
+                identity.signer,
+                link.challenge.nonce,
+                party=party,
+                peer=identity.peer,
+                genesis=genesis,
             )
-            answer = await link.recv()
-            link.abort()
+            refused = await link.greet(what, hello)
     except TimeoutError:
         return _too_slow(what)
-    match answer:
-        case m.Welcome():
-            return Joined(party, url, (genesis,))
-        case Refusal():
-            return _ended(what, answer)
-        case m.Refused(code=code, reason=reason):
-            return refusal(what, code, reason)
-    return refusal(what, "garbage", "the control server broke the protocol")
+    link.abort()
+    return _ended(what, refused) if refused else Joined(party, url, (genesis,))
 
 
 async def join(invite: Invite, identity: Identity, name: str | None = None) -> Joined | Refusal:
@@ -119,17 +110,8 @@ async def _begin(url: str, invite: Invite, identity: Identity, name: str) -> _En
         invite_seed=invite.seed,
         invite=invite.id,
     )
-    await link.send(hello, entry.build(floor, name))
-    answer = await link.recv()
-    if isinstance(answer, m.Welcome):
-        return entry
-    link.abort()
-    match answer:
-        case Refusal():
-            return _ended(_CANNOT, answer)
-        case m.Refused(code=code, reason=reason):
-            return refusal(_CANNOT, code, reason)
-    return refusal(_CANNOT, "garbage", "the control server broke the protocol")
+    refused = await link.greet(_CANNOT, hello, entry.build(floor, name))
+    return _ended(_CANNOT, refused) if refused else entry
 
 
 class _Entry:

@@ -23,6 +23,7 @@ from websockets.exceptions import (
 from websockets.typing import Subprotocol
 
 from lanrage.control import messages as m
+from lanrage.control.refused import refusal
 from lanrage.control.urls import websocket_url
 from lanrage.refusal import Refusal, plain
 
@@ -62,8 +63,24 @@ class Link:
         frame = m.from_server(message)
         return foreign(self.url, "it sent something unintelligible") if frame is None else frame
 
-    async def close(self) -> None:
-        await self._socket.close()
+    async def greet(self, what: str, *frames: m.FromNode) -> Refusal | None:
+        """Say hello, and what else need not wait. None: welcome. Whoever is not, or does not wait
+        for the answer, has hung up."""
+        answer: m.FromServer | Refusal | None = None
+        try:
+            await self.send(*frames)
+            answer = await self.recv()
+        finally:
+            if not isinstance(answer, m.Welcome):
+                self.abort()
+        match answer:
+            case m.Welcome():
+                return None
+            case Refusal():
+                return answer
+            case m.Refused(code=code, reason=reason):
+                return refusal(what, code, reason)
+        return refusal(what, "garbage", "the control server broke the protocol")
 
     def abort(self) -> None:
         self._socket.transport.abort()

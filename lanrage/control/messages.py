@@ -44,8 +44,6 @@ PONG_S: Final = 10.0  # how long it may take to answer: dead after 20 s
 CLOSE_GARBAGE: Final = 4000
 CLOSE_VERSION: Final = 4001
 CLOSE_REFUSED: Final = 4002  # a `Refused` said why
-CLOSE_LIMIT: Final = 4003
-CLOSE_SLOW: Final = 4004
 
 _HELLO: Final = b"lanrage hello v1\0"
 _GUEST: Final = b"lanrage guest v1\0"

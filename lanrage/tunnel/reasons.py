@@ -41,7 +41,10 @@ def unreachable(evidence: Evidence) -> str:
             "lets in only what it asked for: this pair needs a relay"
         )
     if evidence.ours_silent:
-        return "no STUN server answers us either: this network seems to block UDP"
+        return (
+            "no STUN server answers us either: this network seems to block UDP, "
+            "or the control server is down"
+        )
     if not evidence.theirs:
         return (
             "they only know their address in their own network, and we are not in it: "

@@ -102,11 +102,20 @@ def test_live_figures_replace_those_of_the_event() -> None:
     assert (path.rtt_ms, path.loss) == (12.34, 0.02)
 
 
+def test_without_control_nothing_is_blamed_on_the_router() -> None:
+    book = Playbook.in_party(ALICE, BOB)
+    party = book.state.party
+    book.tell(c.NoteControl(party=party, url="", connected=False, reason="refused"))
+    assert "out of reach" in status(book.state).node.nat.words
+
+
 def test_the_router_is_described_for_a_person() -> None:
     book = Playbook.in_party(ALICE, BOB)
     assert "No server has answered" in status(book.state).node.nat.words
     book.tell(c.NoteAddresses(addresses=("192.168.0.2:26666",)))
     book.tell(c.NoteMapping(server="a:1", mapped="198.51.100.1:5000"))
+    assert "Behind a router" in status(book.state).node.nat.words
+    book.tell(c.NoteMapping(server="c:1", mapped="[2001:db8::1]:5000"))
     assert "Behind a router" in status(book.state).node.nat.words
     book.tell(c.NoteMapping(server="b:1", mapped="198.51.100.1:5001"))
     assert "another port" in status(book.state).node.nat.words
