@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,7 +49,7 @@ class Api:
         try:
             response = self._ask(connection, "GET", path, None)
             if response.status == 200:
-                return _messages(connection, response)
+                return _until_the_end(connection, response)
             refused = _refused(response.status, response.read(BODY_MAX))
         except (OSError, http.client.HTTPException) as error:
             refused = _gone(error)
@@ -71,14 +71,19 @@ class Api:
         return connection.getresponse()
 
 
-def _messages(
+def _until_the_end(
     connection: http.client.HTTPConnection, response: http.client.HTTPResponse
 ) -> Iterator[bytes]:
+    with contextlib.closing(connection), contextlib.closing(response):
+        yield from messages(response)
+
+
+def messages(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The `data` of every server-sent event of kind `message`. The stream also carries views, as
+    events of other kinds. A stream that breaks off just ends: no more, and no less, is known."""
     kind = b"message"
-    # A node that is killed ends its stream in the middle of it: no more, and no less, is known.
-    broken = contextlib.suppress(OSError, http.client.HTTPException)
-    with contextlib.closing(connection), contextlib.closing(response), broken:
-        for line in response:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        for line in lines:
             field, _, value = line.rstrip(b"\r\n").partition(b": ")
             if field == b"event":
                 kind = value

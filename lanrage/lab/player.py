@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from events.base import Stored
+from lanrage.api_client import messages
 from lanrage.lab.lab import Computer
 from lanrage.lab.ping import Report
 from projections.lobby import PeerView, Status
@@ -221,15 +222,8 @@ class Player:
         broken = contextlib.suppress(OSError, http.client.HTTPException)
         with broken, contextlib.closing(self._connect()) as connection:
             connection.sock.settimeout(None)
-            kind = b"message"  # the stream also carries views, as events of other kinds
-            for line in self._request(connection, path):
-                field, _, value = line.rstrip(b"\r\n").partition(b": ")
-                if field == b"event":
-                    kind = value
-                elif field == b"data" and kind == b"message":
-                    self._take(msgspec.json.decode(value, type=Stored))
-                elif not field:
-                    kind = b"message"
+            for data in messages(self._request(connection, path)):
+                self._take(msgspec.json.decode(data, type=Stored))
         with self._news:
             self._news.notify_all()
 

@@ -16,7 +16,7 @@ The received bytes are kept and hashed as they are; nothing is ever encoded agai
 from __future__ import annotations
 
 import hashlib
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -150,6 +150,22 @@ def _sign(signer: Ed25519PrivateKey, body: Body) -> bytes:
     return bytes([VERSION]) + signer.sign(_SIGNED + encoded) + encoded
 
 
+def _sign_next(
+    signer: Ed25519PrivateKey, chain: Chain, body: type[Body], at_ms: int, **fields: Any
+) -> bytes:
+    """The record that follows the chain's head."""
+    return _sign(
+        signer,
+        body(
+            number=chain.length + 1,
+            prev=bytes.fromhex(chain.head),
+            author_key=_public(signer),
+            at=at_ms,
+            **fields,
+        ),
+    )
+
+
 def _public(signer: Ed25519PrivateKey) -> bytes:
     return signer.public_key().public_bytes_raw()
 
@@ -190,33 +206,21 @@ def issue_invite(
     expires_at: int,
     at_ms: int,
 ) -> bytes:
-    return _sign(
+    return _sign_next(
         signer,
-        IssueInvite(
-            number=chain.length + 1,
-            prev=bytes.fromhex(chain.head),
-            author_key=_public(signer),
-            at=at_ms,
-            invite_key=invite_public,
-            uses=uses,
-            expires_at=expires_at,
-        ),
+        chain,
+        IssueInvite,
+        at_ms,
+        invite_key=invite_public,
+        uses=uses,
+        expires_at=expires_at,
     )
 
 
 def revoke_invite(
     signer: Ed25519PrivateKey, chain: Chain, *, invite_public: bytes, at_ms: int
 ) -> bytes:
-    return _sign(
-        signer,
-        RevokeInvite(
-            number=chain.length + 1,
-            prev=bytes.fromhex(chain.head),
-            author_key=_public(signer),
-            at=at_ms,
-            invite_key=invite_public,
-        ),
-    )
+    return _sign_next(signer, chain, RevokeInvite, at_ms, invite_key=invite_public)
 
 
 def join(
@@ -231,67 +235,29 @@ def join(
     """Needs only `party`, `length` and `head` of the chain."""
     invite = Ed25519PrivateKey.from_private_bytes(invite_seed)
     author = _public(signer)
-    return _sign(
+    return _sign_next(
         signer,
-        Join(
-            number=chain.length + 1,
-            prev=bytes.fromhex(chain.head),
-            author_key=author,
-            at=at_ms,
-            invite_key=_public(invite),
-            proof=invite.sign(_proof_text(chain.party, author)),
-            name=name,
-            wireguard=wireguard,
-        ),
+        chain,
+        Join,
+        at_ms,
+        invite_key=_public(invite),
+        proof=invite.sign(_proof_text(chain.party, author)),
+        name=name,
+        wireguard=wireguard,
     )
 
 
 def leave(signer: Ed25519PrivateKey, chain: Chain, *, at_ms: int) -> bytes:
-    return _sign(
-        signer,
-        Leave(
-            number=chain.length + 1,
-            prev=bytes.fromhex(chain.head),
-            author_key=_public(signer),
-            at=at_ms,
-        ),
-    )
+    return _sign_next(signer, chain, Leave, at_ms)
 
 
 def kick(signer: Ed25519PrivateKey, chain: Chain, *, peer: str, at_ms: int) -> bytes:
-    return _sign(
-        signer,
-        Kick(
-            number=chain.length + 1,
-            prev=bytes.fromhex(chain.head),
-            author_key=_public(signer),
-            at=at_ms,
-            peer_key=key_of(peer) or b"",
-        ),
-    )
+    return _sign_next(signer, chain, Kick, at_ms, peer_key=key_of(peer) or b"")
 
 
 def rename_member(signer: Ed25519PrivateKey, chain: Chain, *, name: str, at_ms: int) -> bytes:
-    return _sign(
-        signer,
-        RenameMember(
-            number=chain.length + 1,
-            prev=bytes.fromhex(chain.head),
-            author_key=_public(signer),
-            at=at_ms,
-            name=name,
-        ),
-    )
+    return _sign_next(signer, chain, RenameMember, at_ms, name=name)
 
 
 def rename_party(signer: Ed25519PrivateKey, chain: Chain, *, name: str, at_ms: int) -> bytes:
-    return _sign(
-        signer,
-        RenameParty(
-            number=chain.length + 1,
-            prev=bytes.fromhex(chain.head),
-            author_key=_public(signer),
-            at=at_ms,
-            name=name,
-        ),
-    )
+    return _sign_next(signer, chain, RenameParty, at_ms, name=name)
