@@ -174,6 +174,14 @@ class Intents:
 
     async def _invite(self, uses: int, expires_s: int) -> Result:
         me = self._node.identity
+        where = self._public_control(self._node.state_now)
+        if not where:
+            return Refusal(
+                "no_network",
+                "Cannot invite",
+                "this computer has no address at which a friend could reach it",
+                "Connect it to a network, and try again.",
+            )
         seed = secrets.token_bytes(32)
         public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
         expires_at = _now_ms() + expires_s * 1000
@@ -196,7 +204,7 @@ class Intents:
             seed=seed,
             head=state.chain.head,
             length=state.chain.length,
-            control=self._public_control(state),
+            control=where,
         )
         return {
             "party": state.party,

@@ -250,8 +250,8 @@ def _may_run(settings: Settings) -> Refusal | None:
             "this LANrage has only its own engine yet",
             "Start without --tunnel.",
         )
-    if settings.control:
-        url = websocket_url(settings.control)
+    for written in filter(None, (settings.control, *settings.advertise)):
+        url = websocket_url(written)
         if isinstance(url, Refusal):
             return url
     if sys.platform != "linux":

@@ -257,3 +257,14 @@ def test_the_token_is_not_shown_to_whoever_listens_after_the_node_was_killed(
             listener.accept()
     assert (status, err.count("\n")) == (1, 1)
     assert "not running" in err
+
+
+@pytest.mark.parametrize("option", ["--control", "--advertise"])
+def test_an_address_of_control_that_is_none_is_refused_before_anything_starts(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = tmp_path / "state"
+    status, out, err = run("up", option, "a b:80", "--state", str(state), capsys=capsys)
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert "host:port" in err
+    assert not state.exists()

@@ -6,8 +6,8 @@ and wake-ups are what game traffic is made of.
 Falling asleep and being woken can cost more than a short wait itself, above all on a virtual
 machine. So the loop learns, as KVM's halt polling does: after `SHORT_SLEEPS` in a row that each
 took less than `SPIN_NS`, it looks again and again for that long before it sleeps; one look in vain
-ends that. A packet bouncing to and fro keeps it looking (flood ping took about half the time); the pace
-of a game, a packet in a millisecond, rarely starts it, and an idle loop always sleeps.
+ends that. A packet bouncing to and fro keeps it looking (flood ping took about half the time); the
+pace of a game, a packet in a millisecond, rarely starts it, and an idle loop always sleeps.
 
 A callback is told whether the loop was `busy`: the wait ended before it began. Then more is
 probably waiting than one read will give, and reading on pays. At the pace of a game it would find

@@ -115,3 +115,12 @@ def test_control_that_is_down_or_not_ours_is_told_in_one_line() -> None:
         assert creating.returncode == 1
         assert said.count(b"\n") == 1
         assert alice.status().party is None
+
+
+def test_a_computer_without_a_network_makes_no_party_that_nobody_could_enter() -> None:
+    with stage(homes("port-restricted")) as built:
+        alice = built.player("pa1", "alice")
+        assert built.lab.computer("pa1").run(["ip", "link", "set", "eth0", "down"]).returncode == 0
+        alice.start("--api", API)
+        assert "no address" in refusal_of(alice.command("create", "Alone"))
+        assert alice.status().party is None
