@@ -17,10 +17,10 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from events import nat, party, path, peer, profile, session, tunnel
+from events import nat, party, path, peer, profile, relay, session, tunnel
 from events.base import Event, Stored
 
-TOPICS = (session, party, peer, nat, path, tunnel, profile)
+TOPICS = (session, party, peer, nat, relay, path, tunnel, profile)
 EVENTS: dict[str, type[Event]] = {
     event.TYPE: event for topic in TOPICS for event in topic.EVENTS
 }  # in the order in which people read about them

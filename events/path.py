@@ -16,6 +16,8 @@ class PathQuality(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     rtt_us: int  # microseconds, smoothed
     loss_permille: int = 0
+    jitter_us: int = 0  # mean deviation of the round trip
+    relay: str = ""  # which relay, or the id of the member that forwards; empty if direct
 
 
 class PathEvent(Event, frozen=True, kw_only=True):
@@ -51,6 +53,24 @@ class PathLost(PathEvent, frozen=True, kw_only=True):
     reason: str
 
 
+class PathDoubted(PathEvent, frozen=True, kw_only=True):
+    """The used path stopped answering. Until it is known which one works, everything is sent on
+    `second`, too, where there is one."""
+
+    TYPE: ClassVar[str] = "path.doubted"
+    path: PathQuality
+    second: PathQuality | None
+    silent_ms: int
+
+
+class PathTrusted(PathEvent, frozen=True, kw_only=True):
+    """The doubted path answered after all."""
+
+    TYPE: ClassVar[str] = "path.trusted"
+    path: PathQuality
+    after_ms: int
+
+
 class PathFailed(PathEvent, frozen=True, kw_only=True):
     """No candidate answered in time. Probing goes on, more slowly."""
 
@@ -60,4 +80,12 @@ class PathFailed(PathEvent, frozen=True, kw_only=True):
     reason: str  # in words
 
 
-EVENTS = (PathProbing, PathOpened, PathSwitched, PathLost, PathFailed)
+EVENTS = (
+    PathProbing,
+    PathOpened,
+    PathSwitched,
+    PathLost,
+    PathDoubted,
+    PathTrusted,
+    PathFailed,
+)

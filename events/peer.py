@@ -55,7 +55,9 @@ class PeerOffline(PeerEvent, frozen=True, kw_only=True):
 class Candidate(msgspec.Struct, frozen=True, order=True):
     """One address at which a node may be reached."""
 
-    kind: str  # "host" (its own interface), "mapped" (seen by a STUN server)
+    # "host" (its own interface), "mapped" (seen by a STUN server), "forwarded" (the router opened
+    # a port), "remembered" (it worked on this network before)
+    kind: str
     address: str
 
 
@@ -67,4 +69,22 @@ class PeerCandidates(PeerEvent, frozen=True, kw_only=True):
     candidates: tuple[Candidate, ...]
 
 
-EVENTS = (PeerJoined, PeerLeft, PeerKicked, PeerRenamed, PeerOnline, PeerOffline, PeerCandidates)
+class PeerNat(PeerEvent, frozen=True, kw_only=True):
+    """What that member's router does, as it told us; the words are those of `nat.classified`."""
+
+    TYPE: ClassVar[str] = "peer.nat"
+    mapping: str
+    filtering: str
+    hairpin: str
+
+
+EVENTS = (
+    PeerJoined,
+    PeerLeft,
+    PeerKicked,
+    PeerRenamed,
+    PeerOnline,
+    PeerOffline,
+    PeerCandidates,
+    PeerNat,
+)

@@ -29,6 +29,14 @@ class SessionEnded(Event, frozen=True, kw_only=True):
     reason: str
 
 
+class SessionResumed(Event, frozen=True, kw_only=True):
+    """The computer was suspended and woke up again."""
+
+    TYPE: ClassVar[str] = "session.resumed"
+    STREAM: ClassVar[str] = "session"
+    asleep_ms: int
+
+
 class SessionCarried(Event, frozen=True, kw_only=True):
     """The state a session began with. Written only as the first line of an export of one session,
     so that the file replays alone; never appended to a log."""
@@ -38,4 +46,4 @@ class SessionCarried(Event, frozen=True, kw_only=True):
     state: msgspec.Raw  # projections.mesh.Mesh as canonical JSON
 
 
-EVENTS = (SessionStarted, SessionEnded, SessionCarried)
+EVENTS = (SessionStarted, SessionEnded, SessionResumed, SessionCarried)

@@ -70,6 +70,19 @@ class ChooseProfile(Command, frozen=True, kw_only=True, tag="profile"):
 Asked: TypeAlias = Create | Join | Invite | RevokeInvite | Leave | Kick | Rename | ChooseProfile
 
 
+class RelayOffer(msgspec.Struct, frozen=True, kw_only=True):
+    relay: str
+    region: str
+    tcp: str
+    boot: str
+
+
+class RelayPick(msgspec.Struct, frozen=True, kw_only=True):
+    peer: PeerId
+    relay: str
+    sum_ms: int
+
+
 # --- reported by the world -------------------------------------------------------------------
 
 
@@ -191,6 +204,78 @@ class NotePath(Command, frozen=True, kw_only=True, tag="note_path"):
     reason: str = ""
 
 
+class NoteDoubt(Command, frozen=True, kw_only=True, tag="note_doubt"):
+    """The used path stopped answering, or (`trusted`) answered after all."""
+
+    peer: PeerId
+    path: PathQuality
+    second: PathQuality | None = None
+    ms: int = 0  # silent for, or doubted for
+    trusted: bool = False
+
+
+class NoteRelays(Command, frozen=True, kw_only=True, tag="note_relays"):
+    """The whole list of relays that control offers."""
+
+    party: PartyId
+    relays: tuple[RelayOffer, ...]
+
+
+class NoteRelayBound(Command, frozen=True, kw_only=True, tag="note_relay_bound"):
+    relay: str
+    carrier: str
+    address: str = ""  # empty: unbound
+    rtt_us: int = 0
+    took_ms: int = 0
+    reason: str = ""
+
+
+class NotePicks(Command, frozen=True, kw_only=True, tag="note_picks"):
+    """The whole list of control's choices for our pairs."""
+
+    party: PartyId
+    picks: tuple[RelayPick, ...]
+
+
+class NotePortMapping(Command, frozen=True, kw_only=True, tag="note_port_mapping"):
+    """The router opened a port, or (`external` empty) did not, or closed it."""
+
+    protocol: str
+    port: int
+    external: str = ""
+    method: str = ""
+    lifetime_s: int = 0
+    gateway: str = ""
+    reason: str = ""
+
+
+class NoteBehaviour(Command, frozen=True, kw_only=True, tag="note_behaviour"):
+    """Our router by RFC 5780; the words are those of `nat.classified`."""
+
+    mapping: str
+    filtering: str
+    hairpin: str
+    server: str
+    evidence: tuple[str, ...]
+
+
+class NotePeerNat(Command, frozen=True, kw_only=True, tag="note_peer_nat"):
+    peer: PeerId
+    mapping: str
+    filtering: str
+    hairpin: str
+
+
+class NoteNetwork(Command, frozen=True, kw_only=True, tag="note_network"):
+    network: str
+    gateway: str
+    reason: str
+
+
+class NoteResumed(Command, frozen=True, kw_only=True, tag="note_resumed"):
+    asleep_ms: int
+
+
 class NoteUnreachable(Command, frozen=True, kw_only=True, tag="note_unreachable"):
     peer: PeerId
     tried: tuple[str, ...]
@@ -235,6 +320,15 @@ Reported: TypeAlias = (
     | NoteTunnelStopped
     | NoteProbing
     | NotePath
+    | NoteDoubt
+    | NoteRelays
+    | NoteRelayBound
+    | NotePicks
+    | NotePortMapping
+    | NoteBehaviour
+    | NotePeerNat
+    | NoteNetwork
+    | NoteResumed
     | NoteUnreachable
     | NoteSession
     | NoteProfile

@@ -37,6 +37,7 @@ class Configure(Order, frozen=True, kw_only=True):
     address: str  # "10.66.0.1/16"
     address6: str  # "fd12:3456:789a::1/64"; empty for none
     mtu: int
+    number: int = 0  # our member number; relays know us by it
 
 
 class Deconfigure(Order, frozen=True, kw_only=True):
@@ -49,6 +50,10 @@ class PutPeer(Order, frozen=True, kw_only=True):
     allowed: tuple[str, ...]  # "10.66.0.2/32", "fd12:.../128"
     keepalive_s: int  # persistent keepalive; 0 for none
     preshared_key: bytes = b""
+    number: int = 0  # the member's; relays know it by it
+    # A plain WireGuard program without our probes (a phone): it is reached where its authenticated
+    # packets come from, through a relay perhaps.
+    standard: bool = False
 
     def __repr__(self) -> str:
         return f"PutPeer(peer={self.peer!r}, allowed={self.allowed})"
@@ -71,12 +76,71 @@ class PutServers(Order, frozen=True, kw_only=True):
     servers: tuple[str, ...]
 
 
+class RelayGrant(msgspec.Struct, frozen=True, kw_only=True):
+    """One relay that we may use, with the ticket that says so."""
+
+    relay: str  # its name: "ip:port" over UDP
+    addresses: tuple[str, ...]  # UDP, "ip:port" and "[ip6]:port"
+    region: str
+    tcp: str  # "wss://host:port/"; empty: it speaks UDP only
+    pin: str  # hex SHA-256 of the certificate's DER; empty: the system's authorities decide
+    public_key: bytes  # X25519, 32 bytes
+    boot: bytes  # 8 bytes
+    ticket: bytes
+
+    def __repr__(self) -> str:
+        return f"RelayGrant(relay={self.relay!r}, region={self.region!r}, boot={self.boot.hex()})"
+
+
+class PutRelays(Order, frozen=True, kw_only=True):
+    """The relays to be bound to, nearest first; those not named are left."""
+
+    relays: tuple[RelayGrant, ...]
+
+
+class PutPicks(Order, frozen=True, kw_only=True):
+    """Which relay to prefer for which member. Members not named may use any."""
+
+    picks: dict[PeerId, str]
+
+
+class PutPolicy(Order, frozen=True, kw_only=True):
+    """What this computer consents to."""
+
+    volunteer: bool = True  # forward for members of the party that cannot reach each other
+    port_search: bool = False  # try many ports of a member's router that maps by destination
+
+
+class CheckPeer(Order, frozen=True, kw_only=True):
+    """Somebody doubts that this member is there: ask now, not at the next beat."""
+
+    peer: PeerId
+
+
+class ChangeNetwork(Order, frozen=True, kw_only=True):
+    """Our own addresses changed, or the computer woke up: nothing measured holds any more."""
+
+    reason: str
+
+
 class Stop(Order, frozen=True, kw_only=True):
     """Undo everything and exit 0."""
 
 
 AnyOrder: TypeAlias = (
-    Start | Configure | Deconfigure | PutPeer | DropPeer | PutCandidates | PutServers | Stop
+    Start
+    | Configure
+    | Deconfigure
+    | PutPeer
+    | DropPeer
+    | PutCandidates
+    | PutServers
+    | PutRelays
+    | PutPicks
+    | PutPolicy
+    | CheckPeer
+    | ChangeNetwork
+    | Stop
 )
 
 

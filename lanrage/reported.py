@@ -27,11 +27,23 @@ def reported(notice: m.AnyNotice) -> c.Reported | None:
             return c.NotePath(peer=who, old=old, new=new, reason=reason)
         case m.Lost(peer=who, old=old, reason=reason):
             return c.NotePath(peer=who, old=old, reason=reason)
+        case m.Doubted(peer=who, path=path, second=second, silent_ms=ms):
+            return c.NoteDoubt(peer=who, path=path, second=second, ms=ms)
+        case m.Trusted(peer=who, path=path, after_ms=ms):
+            return c.NoteDoubt(peer=who, path=path, ms=ms, trusted=True)
+        case m.RelayBound(
+            relay=relay, carrier=carrier, address=address, rtt_us=rtt_us, took_ms=took_ms
+        ):
+            return c.NoteRelayBound(
+                relay=relay, carrier=carrier, address=address, rtt_us=rtt_us, took_ms=took_ms
+            )
+        case m.RelayUnbound(relay=relay, carrier=carrier, reason=reason):
+            return c.NoteRelayBound(relay=relay, carrier=carrier, reason=reason)
         case m.Unreachable(peer=who, tried=tried, after_ms=after_ms, reason=reason):
             return c.NoteUnreachable(peer=who, tried=tried, after_ms=after_ms, reason=reason)
         case m.Established(peer=who, took_ms=took_ms):
             return c.NoteSession(peer=who, established=True, took_ms=took_ms)
         case m.Expired(peer=who, reason=reason):
             return c.NoteSession(peer=who, established=False, reason=reason)
-        case m.Counters():
+        case m.Counters() | m.RelayMeasured():
             return None

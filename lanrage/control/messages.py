@@ -113,6 +113,39 @@ class Signal(Frame, frozen=True, kw_only=True, tag="signal"):
     sealed: _Sealed
 
 
+class Relay(msgspec.Struct, frozen=True, kw_only=True):
+    """One relay, and this member's ticket for it. The same facts as `effects.RelayGrant`."""
+
+    relay: Annotated[str, msgspec.Meta(max_length=64)]  # its name: "ip:port" over UDP
+    addresses: Annotated[
+        tuple[Annotated[str, msgspec.Meta(max_length=64)], ...], msgspec.Meta(max_length=4)
+    ]
+    region: Annotated[str, msgspec.Meta(max_length=32)] = ""
+    tcp: _Text = ""
+    pin: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    public_key: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+    boot: Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
+    ticket: Annotated[bytes, msgspec.Meta(max_length=128)] = b""
+
+
+class Relays(Frame, frozen=True, kw_only=True, tag="relays"):
+    """All relays this member may use, whenever that changes, and before a ticket expires."""
+
+    relays: Annotated[tuple[Relay, ...], msgspec.Meta(max_length=8)]
+
+
+class Pick(msgspec.Struct, frozen=True, kw_only=True):
+    peer: _Id
+    relay: Annotated[str, msgspec.Meta(max_length=64)]
+    sum_ms: _Count
+
+
+class Picks(Frame, frozen=True, kw_only=True, tag="picks"):
+    """For each other member that is online: the relay with the least sum of both round trips."""
+
+    picks: Annotated[tuple[Pick, ...], msgspec.Meta(max_length=256)]
+
+
 # --- from a node ------------------------------------------------------------------------------
 
 
@@ -145,10 +178,27 @@ class Stay(Frame, frozen=True, kw_only=True, tag="stay"):
     then it does not count as present, since a join's connection usually ends with the join."""
 
 
+class Measured(Frame, frozen=True, kw_only=True, tag="measured"):
+    """Round trips to relays, by name, in milliseconds: all that are known."""
+
+    rtts_ms: Annotated[
+        dict[str, Annotated[int, msgspec.Meta(ge=0, le=10_000)]], msgspec.Meta(max_length=8)
+    ]
+
+
 FromServer: TypeAlias = (
-    Challenge | Welcome | Records | Presence | Appended | Conflict | Refused | Signal
+    Challenge
+    | Welcome
+    | Records
+    | Presence
+    | Appended
+    | Conflict
+    | Refused
+    | Signal
+    | Relays
+    | Picks
 )
-FromNode: TypeAlias = Hello | Append | Send | Stay
+FromNode: TypeAlias = Hello | Append | Send | Stay | Measured
 
 _encoder = msgspec.msgpack.Encoder()
 _from_server: msgspec.msgpack.Decoder[FromServer] = msgspec.msgpack.Decoder(FromServer)

@@ -8,9 +8,26 @@ one IPv6 address only the shortest is used, so endpoints can be compared and use
 from __future__ import annotations
 
 from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 Address: TypeAlias = tuple[str, int]
+
+
+class Via(NamedTuple):
+    """A place that is not simply an address: somebody, or something, passes it on.
+
+    `carrier` says who: "relay" (a relay over UDP), "tcp" (the same over WebSocket), "friend" (a
+    member that reaches both), "port" (directly, but from another socket of ours than the main one).
+    `name` is the relay's name, the friend's peer id, or "<socket> ip:port". `number` is the session
+    number stamped on what we send there (see protocols/relay); 0 for "port".
+    """
+
+    carrier: str
+    name: str
+    number: int
+
+
+Place: TypeAlias = Address | Via  # where datagrams for a member go, and where they come from
 
 
 def text(address: Address) -> str:

@@ -36,18 +36,21 @@ _DOMAIN: Final = b"lanrage signal v1"
 _SHORTEST: Final = 1 + NONCE_SIZE + _SIGNATURE + _TAG_SIZE
 
 _Word = Annotated[str, msgspec.Meta(min_length=1, max_length=16, pattern="^[a-z0-9]+$")]
+_Class = Annotated[str, msgspec.Meta(max_length=16, pattern="^[a-z]*$")]
 _Address = Annotated[
     str, msgspec.Meta(min_length=3, max_length=64, pattern=r"^[0-9a-fA-F.:\[\]]+$")
 ]
 
 
-class Signal(msgspec.Struct, frozen=True):
+class Signal(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where the sender may be reached, newest knowledge. Candidates are (kind, "ip:port")."""
 
     generation: Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
     candidates: Annotated[
         tuple[tuple[_Word, _Address], ...], msgspec.Meta(max_length=CANDIDATES_MAX)
     ]
+    # What the sender's router does: mapping, filtering, hairpin, in the words of `nat.classified`.
+    nat: tuple[_Class, _Class, _Class] = ("", "", "")
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -19,13 +19,19 @@ from events.base import PeerId
 from events.path import PathQuality
 from lanrage.effects import (
     AnyOrder,
+    ChangeNetwork,
+    CheckPeer,
     Configure,
     Deconfigure,
     DropPeer,
     Order,
     PutCandidates,
     PutPeer,
+    PutPicks,
+    PutPolicy,
+    PutRelays,
     PutServers,
+    RelayGrant,
     Start,
     Stop,
 )
@@ -34,10 +40,13 @@ from lanrage.refusal import Refusal
 __all__ = [
     "AnyNotice",
     "AnyOrder",
+    "ChangeNetwork",
+    "CheckPeer",
     "Configure",
     "Configured",
     "Counters",
     "Deconfigure",
+    "Doubted",
     "DropPeer",
     "Established",
     "Expired",
@@ -51,11 +60,19 @@ __all__ = [
     "Probing",
     "PutCandidates",
     "PutPeer",
+    "PutPicks",
+    "PutPolicy",
+    "PutRelays",
     "PutServers",
+    "RelayBound",
+    "RelayGrant",
+    "RelayMeasured",
+    "RelayUnbound",
     "Start",
     "Started",
     "Stop",
     "Switched",
+    "Trusted",
     "Unmapped",
     "Unreachable",
 ]
@@ -119,6 +136,47 @@ class Lost(Notice, frozen=True, kw_only=True):
     reason: str
 
 
+class Doubted(Notice, frozen=True, kw_only=True):
+    """The used path stopped answering; everything goes on `second`, too, if there is one. Said at
+    most once in ten seconds for each peer."""
+
+    peer: PeerId
+    path: PathQuality
+    second: PathQuality | None
+    silent_ms: int
+
+
+class Trusted(Notice, frozen=True, kw_only=True):
+    """The path that was `Doubted` (and said to be) answered after all."""
+
+    peer: PeerId
+    path: PathQuality
+    after_ms: int
+
+
+class RelayBound(Notice, frozen=True, kw_only=True):
+    """A relay forwards to us now, over UDP ("relay") or WebSocket ("tcp")."""
+
+    relay: str
+    carrier: str
+    address: str  # where it sees us
+    rtt_us: int
+    took_ms: int
+
+
+class RelayUnbound(Notice, frozen=True, kw_only=True):
+    relay: str
+    carrier: str
+    reason: str
+
+
+class RelayMeasured(Notice, frozen=True, kw_only=True):
+    """The round trip to a relay, when it differs by a fifth from what was said before."""
+
+    relay: str
+    rtt_us: int
+
+
 class Unreachable(Notice, frozen=True, kw_only=True):
     """No candidate answered within the deadline; slower probing goes on."""
 
@@ -148,6 +206,7 @@ class PeerCounters(msgspec.Struct, frozen=True, kw_only=True):
     tx_packets: int
     rtt_us: int  # 0 while unknown
     loss_permille: int
+    jitter_us: int = 0
 
 
 class Counters(Notice, frozen=True, kw_only=True):
@@ -167,6 +226,11 @@ AnyNotice: TypeAlias = (
     | Opened
     | Switched
     | Lost
+    | Doubted
+    | Trusted
+    | RelayBound
+    | RelayUnbound
+    | RelayMeasured
     | Unreachable
     | Established
     | Expired
