@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from events import nat, party, path, peer, profile, session, tunnel
+from events import nat, party, path, peer, profile, relay, session, tunnel
 from events.base import Event, PeerId
 from events.peer import Candidate
 from lanrage import commands as c
@@ -23,7 +23,7 @@ from lanrage.protocols import partylog
 from lanrage.protocols.partylog import Chain, Invalid, Member
 from lanrage.recorded import event_of
 from lanrage.refusal import Refusal
-from projections.mesh import Mesh, others
+from projections.mesh import Mesh, others, port_name
 
 Decision = tuple[Event, ...] | Refusal
 
@@ -264,7 +264,7 @@ def _candidates(mesh: Mesh, command: c.NoteCandidates, _now: int) -> Decision:
 
 
 def _addresses(mesh: Mesh, command: c.NoteAddresses, now: int) -> Decision:
-    return _gather(mesh, command.addresses, mesh.nat.mapped, now)
+    return _gather(mesh, command.addresses, mesh.nat.mapped, mesh.nat.ports, now)
 
 
 def _mapping(mesh: Mesh, command: c.NoteMapping, now: int) -> Decision:
@@ -274,32 +274,178 @@ def _mapping(mesh: Mesh, command: c.NoteMapping, now: int) -> Decision:
             return NOTHING
         rest = {at: was for at, was in mesh.nat.mapped.items() if at != command.server}
         lost = nat.NatUnmapped(server=command.server, reason=command.reason)
-        return (lost, *_gather(mesh, mesh.nat.hosts, rest, now))
+        return (lost, *_gather(mesh, mesh.nat.hosts, rest, mesh.nat.ports, now))
     if known == command.mapped:
         return NOTHING
     mapped = {**mesh.nat.mapped, command.server: command.mapped}
     learnt = nat.NatMapped(server=command.server, mapped=command.mapped, rtt_ms=command.rtt_ms)
-    return (learnt, *_gather(mesh, mesh.nat.hosts, mapped, now))
+    return (learnt, *_gather(mesh, mesh.nat.hosts, mapped, mesh.nat.ports, now))
 
 
 def _gather(
-    mesh: Mesh, hosts: tuple[str, ...], mapped: dict[str, str], now: int
+    mesh: Mesh,
+    hosts: tuple[str, ...],
+    mapped: dict[str, str],
+    ports: dict[str, str],
+    now: int,
 ) -> tuple[Event, ...]:
     """Our candidates, if they differ from what members were told. The generation is taken from
     the clock but never goes back, so that members can tell a newer list after our restart."""
-    seen = sorted(set(mapped.values()) - set(hosts))
-    listed = [Candidate("host", each) for each in hosts] + [Candidate("mapped", at) for at in seen]
+    forwarded = ports.get(port_name("udp", mesh.tunnel.port), "")
+    seen = sorted(set(mapped.values()) - {*hosts, forwarded})
+    listed = [Candidate("forwarded", forwarded)] if forwarded and forwarded not in hosts else []
+    listed += [Candidate("host", each) for each in hosts]
+    listed += [Candidate("mapped", at) for at in seen]
     candidates = tuple(listed[:CANDIDATES_MAX])
     if candidates == mesh.nat.candidates:
         return NOTHING
+    return (_gathered(mesh, candidates, now),)
+
+
+def _gathered(mesh: Mesh, candidates: tuple[Candidate, ...], now: int) -> nat.NatGathered:
     generation = max(now, mesh.nat.generation + 1)
-    return (nat.NatGathered(generation=generation, candidates=candidates),)
+    return nat.NatGathered(generation=generation, candidates=candidates)
+
+
+def _port_mapping(mesh: Mesh, command: c.NotePortMapping, now: int) -> Decision:
+    name = port_name(command.protocol, command.port)
+    known = mesh.nat.ports.get(name, "")
+    if not command.external:
+        if not known and command.reason == mesh.nat.ports_reason:
+            return NOTHING
+        left = {port: at for port, at in mesh.nat.ports.items() if port != name}
+        closed = nat.NatPortUnmapped(
+            protocol=command.protocol, port=command.port, reason=command.reason
+        )
+        return (closed, *_gather(mesh, mesh.nat.hosts, mesh.nat.mapped, left, now))
+    if known == command.external:
+        return NOTHING
+    opened = nat.NatPortMapped(
+        method=command.method,
+        protocol=command.protocol,
+        port=command.port,
+        external=command.external,
+        lifetime_s=command.lifetime_s,
+        gateway=command.gateway,
+    )
+    ports = {**mesh.nat.ports, name: command.external}
+    return (opened, *_gather(mesh, mesh.nat.hosts, mesh.nat.mapped, ports, now))
+
+
+def _behaviour(mesh: Mesh, command: c.NoteBehaviour, now: int) -> Decision:
+    """Members are told with our candidates, so these get a new generation."""
+    known = (mesh.nat.mapping, mesh.nat.filtering, mesh.nat.hairpin)
+    if known == (command.mapping, command.filtering, command.hairpin):
+        return NOTHING
+    classified = nat.NatClassified(
+        mapping=command.mapping,
+        filtering=command.filtering,
+        hairpin=command.hairpin,
+        server=command.server,
+        evidence=command.evidence,
+    )
+    return (classified, _gathered(mesh, mesh.nat.candidates, now))
+
+
+def _network(mesh: Mesh, command: c.NoteNetwork, _now: int) -> Decision:
+    if (command.network, command.gateway) == (mesh.nat.network, mesh.nat.gateway):
+        return NOTHING
+    return (
+        nat.NatNetwork(network=command.network, gateway=command.gateway, reason=command.reason),
+    )
+
+
+def _resumed(_mesh: Mesh, command: c.NoteResumed, _now: int) -> Decision:
+    return (session.SessionResumed(asleep_ms=command.asleep_ms),)
 
 
 def _label(mesh: Mesh, command: c.NoteLabel, _now: int) -> Decision:
     if command.label == mesh.nat.label:
         return NOTHING
     return (nat.NatLabelled(label=command.label, server=command.server),)
+
+
+# --- relays -------------------------------------------------------------------------------------
+
+
+def _relays(mesh: Mesh, command: c.NoteRelays, _now: int) -> Decision:
+    if command.party != mesh.party:
+        return NOTHING
+    events: list[Event] = []
+    for offer in command.relays:
+        known = mesh.relays.get(offer.relay)
+        now = (offer.region, offer.tcp, offer.boot)
+        if known is None or (known.region, known.tcp, known.boot) != now:
+            events.append(
+                relay.RelayOffered(
+                    relay=offer.relay, region=offer.region, tcp=offer.tcp, boot=offer.boot
+                )
+            )
+    offered = {offer.relay for offer in command.relays}
+    for name in mesh.relays:
+        if name not in offered:
+            gone = relay.RelayWithdrawn(relay=name, reason="control offers it no more")
+            events.append(gone)
+    return tuple(events)
+
+
+def _relay_bound(mesh: Mesh, command: c.NoteRelayBound, _now: int) -> Decision:
+    known = mesh.relays.get(command.relay)
+    if known is None:
+        return NOTHING
+    if command.address:
+        if (known.carrier, known.address) == (command.carrier, command.address):
+            return NOTHING
+        return (
+            relay.RelayBound(
+                relay=command.relay,
+                carrier=command.carrier,
+                address=command.address,
+                rtt_us=command.rtt_us,
+                took_ms=command.took_ms,
+            ),
+        )
+    if command.carrier != known.carrier and (known.carrier or command.reason == known.reason):
+        return NOTHING  # of the other carrier, or said before
+    unbound = relay.RelayUnbound(
+        relay=command.relay, carrier=command.carrier, reason=command.reason
+    )
+    return (unbound,)
+
+
+def _picks(mesh: Mesh, command: c.NotePicks, _now: int) -> Decision:
+    if command.party != mesh.party:
+        return NOTHING
+    picked = {pick.peer: pick for pick in command.picks}
+    events: list[Event] = []
+    for who, known in mesh.peers.items():
+        pick = picked.get(who)
+        if (pick.relay if pick else "") == known.relay:
+            continue
+        events.append(
+            relay.RelayPicked(
+                peer=who,
+                relay=pick.relay if pick else "",
+                sum_ms=pick.sum_ms if pick else 0,
+                reason="the least sum of both round trips" if pick else "none is known to both",
+            )
+        )
+    return tuple(events)
+
+
+def _peer_nat(mesh: Mesh, command: c.NotePeerNat, _now: int) -> Decision:
+    known = mesh.peers.get(command.peer)
+    now = (command.mapping, command.filtering, command.hairpin)
+    if known is None or known.nat == now:
+        return NOTHING
+    return (
+        peer.PeerNat(
+            peer=command.peer,
+            mapping=command.mapping,
+            filtering=command.filtering,
+            hairpin=command.hairpin,
+        ),
+    )
 
 
 # --- tunnel, paths, sessions --------------------------------------------------------------------
@@ -350,6 +496,21 @@ def _path(mesh: Mesh, command: c.NotePath, _now: int) -> Decision:
     if command.old:
         return (path.PathLost(peer=who, old=command.old, reason=command.reason),)
     return NOTHING
+
+
+def _doubt(mesh: Mesh, command: c.NoteDoubt, _now: int) -> Decision:
+    known = mesh.peers.get(command.peer)
+    if known is None:
+        return NOTHING
+    if command.trusted:
+        if not known.doubt:
+            return NOTHING
+        return (path.PathTrusted(peer=command.peer, path=command.path, after_ms=command.ms),)
+    return (
+        path.PathDoubted(
+            peer=command.peer, path=command.path, second=command.second, silent_ms=command.ms
+        ),
+    )
 
 
 def _unreachable(mesh: Mesh, command: c.NoteUnreachable, _now: int) -> Decision:
@@ -408,6 +569,15 @@ _RULES: dict[type[c.Command], Callable[[Mesh, Any, int], Decision]] = {
     c.NoteTunnelStopped: _tunnel_stopped,
     c.NoteProbing: _probing,
     c.NotePath: _path,
+    c.NoteDoubt: _doubt,
+    c.NoteRelays: _relays,
+    c.NoteRelayBound: _relay_bound,
+    c.NotePicks: _picks,
+    c.NotePortMapping: _port_mapping,
+    c.NoteBehaviour: _behaviour,
+    c.NotePeerNat: _peer_nat,
+    c.NoteNetwork: _network,
+    c.NoteResumed: _resumed,
     c.NoteUnreachable: _unreachable,
     c.NoteSession: _session,
     c.NoteProfile: _profile,

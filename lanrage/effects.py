@@ -183,6 +183,7 @@ Effect: TypeAlias = (
     | PutPeer
     | DropPeer
     | PutCandidates
+    | PutPicks
     | RunControl
     | FollowControl
     | LeaveControl

@@ -42,7 +42,7 @@ from lanrage.reported import reported
 from lanrage.tunnel import messages as m
 from lanrage.tunnel.link import Link
 from projections import lobby, mesh
-from projections.wanted import NOTHING, Wanted, wanted
+from projections.wanted import NOTHING, STUN, Wanted, wanted
 
 CONTROL_LOG = "control.sqlite"
 CONTROL_LOCK = "control.lock"
@@ -64,6 +64,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     advertise: tuple[str, ...] = ()  # where guests find it, besides this computer's own addresses
     interface: str = "lanrage0"
     port: int  # of the tunnel's UDP socket
+    volunteer: bool = True  # forward for members that cannot reach each other
+    port_search: bool = False
     state_dir: Path
 
 
@@ -95,6 +97,7 @@ class Node:
         self._server_log: Log | None = None
         self._live: dict[PeerId, lobby.Live] = {}
         self._drops: dict[str, int] = {}
+        self._relay_rtts_ms: dict[str, int] = {}
         self._version = 1
         self._news = asyncio.Condition()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -144,6 +147,9 @@ class Node:
 
     def listen(self) -> None:
         """Begin to hear the tunnel and the kernel: after the session's first events are stored."""
+        self._link.send(
+            e.PutPolicy(volunteer=self.options.volunteer, port_search=self.options.port_search)
+        )
         self._spawn(self._read_tunnel())
         self._spawn(self._read_addresses())
 
@@ -225,16 +231,17 @@ class Node:
         events: list[Event] = []
         refusals: list[Refusal | None] = []
         for given, _answer in batch:
-            command = self._opened(state, given)
-            decision = decide(state, command, now_ms) if command else ()
-            if isinstance(decision, Refusal):
-                refusals.append(decision)
-                continue
-            refusals.append(None)
-            for event in decision:
-                seq += 1
-                state = mesh.evolve(state, event, seq=seq, at=now_ms, session_id=self._session)
-                events.append(event)
+            refused: Refusal | None = None
+            for command in self._opened(state, given):
+                decision = decide(state, command, now_ms)
+                if isinstance(decision, Refusal):
+                    refused = decision
+                    continue
+                for event in decision:
+                    seq += 1
+                    state = mesh.evolve(state, event, seq=seq, at=now_ms, session_id=self._session)
+                    events.append(event)
+            refusals.append(refused)
         return state, events, refusals
 
     def _count(self, drop: str) -> None:
@@ -290,6 +297,8 @@ class Node:
             case e.LeaveControl():
                 self.client.want(None)
                 self._live.clear()
+                self._relay_rtts_ms.clear()
+                self._link.send(e.PutRelays(relays=()))
             case e.Announce(peer=who):
                 self._announce(who)
             case e.UseServers(urls=urls):
@@ -349,6 +358,7 @@ class Node:
         signal = seal.Signal(
             generation=state.nat.generation,
             candidates=tuple((each.kind, each.address) for each in state.nat.candidates),
+            nat=(state.nat.mapping, state.nat.filtering, state.nat.hairpin),
         )
         sealed = seal.seal(
             signal,
@@ -369,7 +379,7 @@ class Node:
 
     async def _use_servers(self, urls: tuple[str, ...]) -> None:
         while True:
-            found = [await servers_of(url) for url in urls]
+            found = [await _stun_of(url) for url in urls]
             every = [server for each in found for server in each]
             self._link.send(e.PutServers(servers=tuple(dict.fromkeys(every))))
             if all(found):
@@ -394,6 +404,9 @@ class Node:
             if isinstance(notice, m.Counters):
                 await self._on_counters(notice)
                 continue
+            if isinstance(notice, m.RelayBound | m.RelayMeasured):
+                self._relay_rtts_ms[notice.relay] = notice.rtt_us // 1000
+                self.client.measured(self._relay_rtts_ms)
             command = reported(notice)
             if command is not None:
                 await self._inbox.put((command, None))
@@ -437,24 +450,49 @@ class Node:
             case control.Diverged(reason=reason):
                 self.report(c.NoteDiverged(party=party, reason=reason))
             case control.Presence(party=of, online=online):
+                self._check_absent(online)
                 self.report(c.NotePresence(party=of, online=online))
+            case control.Granted(relays=relays):
+                self._use_relays(relays)
+            case control.Picked(picks=picks):
+                chosen = tuple(
+                    c.RelayPick(peer=each.peer, relay=each.relay, sum_ms=each.sum_ms)
+                    for each in picks
+                )
+                self.report(c.NotePicks(party=party, picks=chosen))
             case control.SignalArrived():
                 self.report(notice)
 
-    def _opened(self, state: mesh.Mesh, given: Input) -> c.Reported | None:
+    def _check_absent(self, online: tuple[PeerId, ...]) -> None:
+        """Control lost sight of a member: does the path to it still answer?"""
+        for who, peer in self.state_now.peers.items():
+            if peer.online and peer.path is not None and who not in online:
+                self._link.send(e.CheckPeer(peer=who))
+
+    def _use_relays(self, relays: Sequence[control.Relay]) -> None:
+        """The tickets go straight to the tunnel: they are secrets, and what is stored is not."""
+        offers = tuple(
+            c.RelayOffer(relay=each.relay, region=each.region, tcp=each.tcp, boot=each.boot.hex())
+            for each in relays
+        )
+        self.report(c.NoteRelays(party=self.state_now.party, relays=offers))
+        grants = tuple(e.RelayGrant(**msgspec.structs.asdict(each)) for each in relays)
+        self._link.send(e.PutRelays(relays=grants))
+
+    def _opened(self, state: mesh.Mesh, given: Input) -> tuple[c.Reported, ...]:
         """What a signal says. It is opened here, in its turn: the record that makes its sender a
         member may have come a moment before it."""
         if not isinstance(given, control.SignalArrived):
-            return given
+            return (given,)
         member = state.chain.members.get(given.sender)
         if member is None:
             self._count("signal_stranger")
-            return None
+            return ()
         now_s = time.monotonic()
         fresh = Bucket(SIGNALS_PER_S, SIGNALS_BURST, now_s)
         if not self._signals.setdefault(given.sender, fresh).take(now_s):
             self._count("signal_flood")  # each would be an event
-            return None
+            return ()
         opened = seal.open_signal(
             given.sealed,
             private_key=self.identity.wireguard,
@@ -465,12 +503,23 @@ class Node:
         )
         if not isinstance(opened, seal.Signal):
             self._count("signal_invalid")
-            return None
-        return c.NoteCandidates(
-            peer=given.sender,
-            generation=opened.generation,
-            candidates=tuple(Candidate(kind, at) for kind, at in opened.candidates),
+            return ()
+        mapping, filtering, hairpin = opened.nat
+        return (
+            c.NoteCandidates(
+                peer=given.sender,
+                generation=opened.generation,
+                candidates=tuple(Candidate(kind, at) for kind, at in opened.candidates),
+            ),
+            c.NotePeerNat(peer=given.sender, mapping=mapping, filtering=filtering, hairpin=hairpin),
         )
+
+
+async def _stun_of(server: str) -> list[str]:
+    """Numeric addresses that answer STUN: of a control URL, or as it stands."""
+    if server.startswith(STUN):
+        return [server.removeprefix(STUN)]
+    return await servers_of(server)
 
 
 def _fault() -> Refusal:

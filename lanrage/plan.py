@@ -19,6 +19,7 @@ from lanrage.effects import (
     LeaveControl,
     PutCandidates,
     PutPeer,
+    PutPicks,
     RunControl,
     UseServers,
 )
@@ -31,6 +32,7 @@ def plan(wanted: Wanted, actual: Wanted) -> tuple[Effect, ...]:
         *_control(wanted, actual),
         *_interface(wanted, actual),
         *_peers(wanted, actual),
+        *_picks(wanted, actual),
         *_announcements(wanted, actual),
     )
 
@@ -55,10 +57,17 @@ def _control(wanted: Wanted, actual: Wanted) -> list[Effect]:
 def _interface(wanted: Wanted, actual: Wanted) -> list[Effect]:
     if not wanted.address:
         return [Deconfigure()] if actual.address else []
-    now = (wanted.address, wanted.address6, wanted.mtu)
-    if now == (actual.address, actual.address6, actual.mtu):
+    now = (wanted.address, wanted.address6, wanted.mtu, wanted.number)
+    if now == (actual.address, actual.address6, actual.mtu, actual.number):
         return []
-    return [Configure(address=wanted.address, address6=wanted.address6, mtu=wanted.mtu)]
+    return [
+        Configure(
+            address=wanted.address,
+            address6=wanted.address6,
+            mtu=wanted.mtu,
+            number=wanted.number,
+        )
+    ]
 
 
 def _peers(wanted: Wanted, actual: Wanted) -> list[Effect]:
@@ -79,11 +88,16 @@ def _peers(wanted: Wanted, actual: Wanted) -> list[Effect]:
                     public_key=peer.public_key,
                     allowed=peer.allowed,
                     keepalive_s=peer.keepalive_s,
+                    number=peer.number,
                 )
             )
         if peer.candidates and (was is None or was.candidates != peer.candidates):
             effects.append(PutCandidates(peer=who, candidates=peer.candidates))
     return effects
+
+
+def _picks(wanted: Wanted, actual: Wanted) -> list[Effect]:
+    return [PutPicks(picks=wanted.picks)] if wanted.picks != actual.picks else []
 
 
 def _is_same(peer: WantedPeer | None, was: WantedPeer) -> bool:

@@ -3,7 +3,8 @@
 `fold` is total: an event it cannot read (from a newer LANrage, say) changes nothing but a count in
 `unread`, and the page says that this view is incomplete. `session.started` forgets all that a new
 run cannot know: who is online, which path works, what a router mapped. The party, its members and
-its control survive, because they are facts of the signed chain.
+its control survive, because they are facts of the signed chain; so does the memory of which address
+of a member worked on which network, because it is worth a try when we are there again.
 
 No clock, no randomness, no I/O, no iteration over sets. `canonical` is the same bytes for the same
 log on every machine.
@@ -17,13 +18,15 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from events import nat, party, path, peer, profile, session, tunnel
+from events import nat, party, path, peer, profile, relay, session, tunnel
 from events.base import Event, PartyId, PeerId, Stored, stream_of
 from events.codec import decode, encode
 from events.path import PathQuality
 from events.peer import Candidate
 from lanrage.protocols import partylog
 from lanrage.protocols.partylog import Chain
+
+NETWORKS_MAX = 8  # whose working addresses are remembered; the longest unvisited is forgotten
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +54,26 @@ class Nat(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[str, ...] = ()
     mapped: dict[str, str] = msgspec.field(default_factory=dict)  # server -> our address
     label: str = ""
+    # Mapping, filtering and hairpin in the words of `nat.classified`; empty: not known.
+    mapping: str = ""
+    filtering: str = ""
+    hairpin: str = ""
+    ports: dict[str, str] = msgspec.field(default_factory=dict)  # "udp/26666" -> outside ip:port
+    ports_reason: str = ""  # why the router opens none
+    network: str = ""
+    gateway: str = ""
+
+
+class Relay(msgspec.Struct, frozen=True, kw_only=True):
+    """A relay that control offers. `carrier` says how we are bound to it; empty: we are not."""
+
+    region: str = ""
+    tcp: str = ""
+    boot: str = ""
+    carrier: str = ""  # "relay" (UDP) | "tcp"
+    address: str = ""  # where it sees us
+    rtt_us: int = 0
+    reason: str = ""  # why we are not bound
 
 
 class Tunnel(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +98,9 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     path_at: int = 0  # when the present path began, Unix milliseconds
     established: bool = False
     failure: str = ""  # why there is no path, in words
+    doubt: str = ""  # the used path does not answer at this moment, in words
+    relay: str = ""  # which relay control picked for this pair
+    nat: tuple[str, str, str] = ("", "", "")  # its mapping, filtering, hairpin, as it told us
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +118,9 @@ class Mesh(msgspec.Struct, frozen=True, kw_only=True):
     control: Control = Control()
     peers: dict[PeerId, Peer] = msgspec.field(default_factory=dict)
     nat: Nat = Nat()
+    relays: dict[str, Relay] = msgspec.field(default_factory=dict)  # by name, "ip:port"
+    # network -> member -> the address at which it was reached directly from there
+    memory: dict[str, dict[PeerId, str]] = msgspec.field(default_factory=dict)
     tunnel: Tunnel = Tunnel()
     profile: Profile = Profile()
     unread: int = 0  # events this version could not read
@@ -180,6 +209,7 @@ def _started(mesh: Mesh, event: session.SessionStarted, session_id: str) -> Mesh
         control=replace(mesh.control, connected="", reason=""),
         peers={each: Peer(since=known.since) for each, known in mesh.peers.items()},
         nat=Nat(generation=mesh.nat.generation),
+        relays={},
         tunnel=Tunnel(),
     )
 
@@ -202,6 +232,8 @@ def _entered(mesh: Mesh, event: party.PartyEntered) -> Mesh:
         party=event.party,
         chain=partylog.EMPTY,
         peers={},
+        relays={},
+        memory={},
         control=Control(urls=event.control, embedded=event.embedded),
     )
 
@@ -209,12 +241,14 @@ def _entered(mesh: Mesh, event: party.PartyEntered) -> Mesh:
 def _exited(mesh: Mesh, _event: party.PartyExited) -> Mesh:
     tunnel_now = replace(mesh.tunnel, address="", address6="", mtu=0)
     hosts = tuple(each for each in mesh.nat.candidates if each.kind == "host")
-    nat_now = Nat(generation=mesh.nat.generation, candidates=hosts, hosts=mesh.nat.hosts)
+    nat_now = replace(mesh.nat, candidates=hosts, mapped={})
     return replace(
         mesh,
         party="",
         chain=partylog.EMPTY,
         peers={},
+        relays={},
+        memory={},
         control=Control(),
         tunnel=tunnel_now,
         nat=nat_now,
@@ -272,20 +306,104 @@ def _labelled(mesh: Mesh, event: nat.NatLabelled) -> Mesh:
     return replace(mesh, nat=replace(mesh.nat, label=event.label))
 
 
+def _port_mapped(mesh: Mesh, event: nat.NatPortMapped) -> Mesh:
+    ports = {**mesh.nat.ports, port_name(event.protocol, event.port): event.external}
+    return replace(mesh, nat=replace(mesh.nat, ports=ports, ports_reason=""))
+
+
+def _port_unmapped(mesh: Mesh, event: nat.NatPortUnmapped) -> Mesh:
+    gone = port_name(event.protocol, event.port)
+    ports = {name: at for name, at in mesh.nat.ports.items() if name != gone}
+    return replace(mesh, nat=replace(mesh.nat, ports=ports, ports_reason=event.reason))
+
+
+def port_name(protocol: str, port: int) -> str:
+    return f"{protocol}/{port}"
+
+
+def _classified(mesh: Mesh, event: nat.NatClassified) -> Mesh:
+    now = replace(mesh.nat, mapping=event.mapping, filtering=event.filtering, hairpin=event.hairpin)
+    return replace(mesh, nat=now)
+
+
+def _network(mesh: Mesh, event: nat.NatNetwork) -> Mesh:
+    now = replace(mesh.nat, network=event.network, gateway=event.gateway)
+    return replace(mesh, nat=now)
+
+
+def _peer_nat(mesh: Mesh, event: peer.PeerNat) -> Mesh:
+    return _peer(mesh, event.peer, nat=(event.mapping, event.filtering, event.hairpin))
+
+
+def _offered(mesh: Mesh, event: relay.RelayOffered) -> Mesh:
+    known = mesh.relays.get(event.relay, Relay())
+    if known.boot != event.boot:
+        known = Relay()  # it was started again and does not know us
+    now = replace(known, region=event.region, tcp=event.tcp, boot=event.boot)
+    return replace(mesh, relays={**mesh.relays, event.relay: now})
+
+
+def _withdrawn(mesh: Mesh, event: relay.RelayWithdrawn) -> Mesh:
+    left = {name: each for name, each in mesh.relays.items() if name != event.relay}
+    return replace(mesh, relays=left)
+
+
+def _relay(mesh: Mesh, name: str, **changes: Any) -> Mesh:
+    known = mesh.relays.get(name)
+    if known is None:
+        return mesh
+    return replace(mesh, relays={**mesh.relays, name: replace(known, **changes)})
+
+
+def _bound(mesh: Mesh, event: relay.RelayBound) -> Mesh:
+    changes = {"carrier": event.carrier, "address": event.address, "rtt_us": event.rtt_us}
+    return _relay(mesh, event.relay, **changes, reason="")
+
+
+def _unbound(mesh: Mesh, event: relay.RelayUnbound) -> Mesh:
+    return _relay(mesh, event.relay, carrier="", address="", rtt_us=0, reason=event.reason)
+
+
+def _picked(mesh: Mesh, event: relay.RelayPicked) -> Mesh:
+    return _peer(mesh, event.peer, relay=event.relay)
+
+
 def _probing(mesh: Mesh, event: path.PathProbing) -> Mesh:
     return _peer(mesh, event.peer, probing=event.addresses, failure="")
 
 
 def _opened(mesh: Mesh, event: path.PathOpened) -> Mesh:
-    return _peer(mesh, event.peer, path=event.path, path_at=mesh.at, probing=(), failure="")
+    mesh = _remember(mesh, event.peer, event.path)
+    changes = {"path": event.path, "path_at": mesh.at, "failure": "", "doubt": ""}
+    return _peer(mesh, event.peer, **changes, probing=())
 
 
 def _switched(mesh: Mesh, event: path.PathSwitched) -> Mesh:
-    return _peer(mesh, event.peer, path=event.new, path_at=mesh.at, failure="")
+    mesh = _remember(mesh, event.peer, event.new)
+    return _peer(mesh, event.peer, path=event.new, path_at=mesh.at, failure="", doubt="")
+
+
+def _remember(mesh: Mesh, who: PeerId, path_: PathQuality) -> Mesh:
+    network = mesh.nat.network
+    if not network or path_.kind != "direct" or who not in mesh.peers:
+        return mesh
+    older = {name: known for name, known in mesh.memory.items() if name != network}
+    kept = dict(list(older.items())[-(NETWORKS_MAX - 1) :])
+    here = {**mesh.memory.get(network, {}), who: path_.address}
+    return replace(mesh, memory={**kept, network: here})
 
 
 def _lost(mesh: Mesh, event: path.PathLost) -> Mesh:
-    return _peer(mesh, event.peer, path=None, path_at=0, failure=event.reason)
+    return _peer(mesh, event.peer, path=None, path_at=0, failure=event.reason, doubt="")
+
+
+def _doubted(mesh: Mesh, event: path.PathDoubted) -> Mesh:
+    second = f", sending through {event.second.address}, too" if event.second else ""
+    return _peer(mesh, event.peer, doubt=f"silent for {event.silent_ms} ms{second}")
+
+
+def _trusted(mesh: Mesh, event: path.PathTrusted) -> Mesh:
+    return _peer(mesh, event.peer, doubt="")
 
 
 def _failed(mesh: Mesh, event: path.PathFailed) -> Mesh:
@@ -341,10 +459,22 @@ _STEPS: dict[type[Event], Callable[[Mesh, Any], Mesh]] = {
     nat.NatMapped: _mapped,
     nat.NatUnmapped: _unmapped,
     nat.NatLabelled: _labelled,
+    nat.NatPortMapped: _port_mapped,
+    nat.NatPortUnmapped: _port_unmapped,
+    nat.NatClassified: _classified,
+    nat.NatNetwork: _network,
+    peer.PeerNat: _peer_nat,
+    relay.RelayOffered: _offered,
+    relay.RelayWithdrawn: _withdrawn,
+    relay.RelayBound: _bound,
+    relay.RelayUnbound: _unbound,
+    relay.RelayPicked: _picked,
     path.PathProbing: _probing,
     path.PathOpened: _opened,
     path.PathSwitched: _switched,
     path.PathLost: _lost,
+    path.PathDoubted: _doubted,
+    path.PathTrusted: _trusted,
     path.PathFailed: _failed,
     tunnel.TunnelStarted: _tunnel,
     tunnel.TunnelConfigured: _configured,

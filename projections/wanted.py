@@ -14,6 +14,7 @@ from projections.mesh import Mesh, others
 
 PREFIX = 16  # 10.66.0.0/16
 PREFIX6 = 64
+STUN = "stun:"  # before `ip:port` of a server that answers STUN and is no control
 
 
 class WantedPeer(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +22,7 @@ class WantedPeer(msgspec.Struct, frozen=True, kw_only=True):
     allowed: tuple[str, ...]
     keepalive_s: int
     candidates: tuple[Candidate, ...]
+    number: int = 0  # the member's, for relays
     since: int = 0  # who left and came back is another one: its old path and session mean nothing
 
 
@@ -28,11 +30,13 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""  # empty: the interface is to be down
     address6: str = ""
     mtu: int = 0
+    number: int = 0  # our own, for relays
     peers: dict[PeerId, WantedPeer] = msgspec.field(default_factory=dict)
     party: PartyId = ""
     control: tuple[str, ...] = ()
     serve: bool = False
     servers: tuple[str, ...] = ()
+    picks: dict[PeerId, str] = msgspec.field(default_factory=dict)  # member -> relay to prefer
     # Online peer -> (our generation it is to know, its generation we know). The second makes us
     # tell a member again that has restarted and forgotten, even if control showed no gap.
     told: dict[PeerId, tuple[int, int]] = msgspec.field(default_factory=dict)
@@ -49,14 +53,22 @@ def wanted(mesh: Mesh) -> Wanted:
         address=f"{me.address}/{PREFIX}",
         address6=f"{me.address6}/{PREFIX6}" if me.address6 else "",
         mtu=mesh.profile.mtu,
+        number=me.number,
         peers={each: _peer(mesh, each) for each in others(mesh)},
         party=mesh.party,
         control=mesh.control.urls,
         serve=mesh.control.embedded,
-        # Our own embedded control sees us on loopback: it can tell us nothing about our router.
-        servers=() if mesh.control.embedded else mesh.control.urls,
+        servers=_servers(mesh),
+        picks={who: peer.relay for who, peer in mesh.peers.items() if peer.relay},
         told=_told(mesh),
     )
+
+
+def _servers(mesh: Mesh) -> tuple[str, ...]:
+    """Who can tell how the world sees our socket. Our own embedded control cannot: it sees us on
+    loopback. Relays can, and keep our mapping to them alive by it."""
+    control = () if mesh.control.embedded else mesh.control.urls
+    return (*control, *(f"{STUN}{name}" for name in mesh.relays))
 
 
 def _peer(mesh: Mesh, who: PeerId) -> WantedPeer:
@@ -68,9 +80,20 @@ def _peer(mesh: Mesh, who: PeerId) -> WantedPeer:
         public_key=member.wireguard,
         allowed=tuple(allowed),
         keepalive_s=mesh.profile.keepalive_s,
-        candidates=mesh.peers[who].candidates,
+        candidates=_candidates(mesh, who),
+        number=member.number,
         since=mesh.peers[who].since,
     )
+
+
+def _candidates(mesh: Mesh, who: PeerId) -> tuple[Candidate, ...]:
+    """What the member told, and where it was reached from this network before: that is worth a
+    try even before control has been found."""
+    told = mesh.peers[who].candidates
+    known = mesh.memory.get(mesh.nat.network, {}).get(who, "") if mesh.nat.network else ""
+    if not known or any(each.address == known for each in told):
+        return told
+    return (*told, Candidate("remembered", known))
 
 
 def _told(mesh: Mesh) -> dict[PeerId, tuple[int, int]]:

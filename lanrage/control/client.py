@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 import msgspec
@@ -18,6 +18,7 @@ import msgspec
 from lanrage.control import messages as m
 from lanrage.control.entry import Joined, create, enter, join
 from lanrage.control.link import Link, dial, first
+from lanrage.control.messages import Pick, Relay
 from lanrage.control.refused import refusal
 from lanrage.identity import Identity
 from lanrage.protocols import partylog
@@ -31,9 +32,12 @@ __all__ = [
     "ControlNotice",
     "Disconnected",
     "Diverged",
+    "Granted",
     "Joined",
+    "Picked",
     "Presence",
     "Records",
+    "Relay",
     "SignalArrived",
     "Target",
     "create",
@@ -93,12 +97,26 @@ class Presence(msgspec.Struct, frozen=True):
     online: tuple[str, ...]
 
 
+class Granted(msgspec.Struct, frozen=True):
+    """All relays that we may use now, nearest first, with our tickets."""
+
+    relays: tuple[Relay, ...]
+
+
+class Picked(msgspec.Struct, frozen=True):
+    """Control's choice of a relay for each of our pairs."""
+
+    picks: tuple[Pick, ...]
+
+
 class SignalArrived(msgspec.Struct, frozen=True):
     sender: str
     sealed: bytes
 
 
-ControlNotice: TypeAlias = Connected | Disconnected | Records | Diverged | Presence | SignalArrived
+ControlNotice: TypeAlias = (
+    Connected | Disconnected | Records | Diverged | Presence | Granted | Picked | SignalArrived
+)
 _Answer: TypeAlias = m.Appended | m.Conflict | m.Refused
 
 
@@ -159,6 +177,9 @@ class ControlClient:
         """Best effort; dropped while not connected."""
         if self._session is not None:
             self._session.signal(to, sealed)
+
+    def measured(self, rtts_ms: Mapping[str, int]) -> None:
+        """Round trips to relays by name: told to control now and after each reconnect."""
 
     async def close(self) -> None:
         self._drop_kept()
