@@ -106,6 +106,17 @@ def _add_node(add: Callable[..., Any]) -> None:
         "--api", default="127.0.0.1:8666", metavar="HOST:PORT", type=_host_port, help="dashboard"
     )
     up.add_argument("--interface", default="lanrage0", type=_interface)
+    up.add_argument(
+        "--no-volunteer",
+        dest="volunteer",
+        action="store_false",
+        help="do not pass on (still encrypted) packets of members that cannot reach each other",
+    )
+    up.add_argument(
+        "--port-search",
+        action="store_true",
+        help="consent to trying up to 2,048 ports of a friend's router, where nothing else works",
+    )
     up.add_argument("--tunnel", choices=("auto", "userspace", "kernel"), default="auto")
     add("status", _status, "who is in the party and how each is reached")
 
@@ -235,6 +246,8 @@ def _up(args: argparse.Namespace) -> Outcome:
         port=args.listen,
         api=args.api,
         interface=args.interface,
+        volunteer=args.volunteer,
+        port_search=args.port_search,
         backend=args.tunnel,
         json=args.json,
     )

@@ -55,6 +55,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 26666
     api: str = "127.0.0.1:8666"
     interface: str = "lanrage0"
+    volunteer: bool = True  # forward for members that cannot reach each other
+    port_search: bool = False
     backend: str = "auto"  # "auto" | "userspace" | "kernel"
     json: bool = False
 
@@ -128,6 +130,8 @@ async def _run(
             advertise=settings.advertise,
             interface=settings.interface,
             port=started.port,
+            volunteer=settings.volunteer,
+            port_search=settings.port_search,
             state_dir=settings.state,
         ),
         session=session,

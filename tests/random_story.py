@@ -114,6 +114,55 @@ COMMANDS: tuple[Callable[[Mesh, int, int], c.Reported], ...] = (
     ),
     lambda s, who, which: c.NoteDiverged(party=s.party, reason=f"r{which}"),
     lambda _, who, which: c.FailJoin(reason=f"r{which}"),
+    lambda s, who, which: c.NoteRelays(
+        party=s.party,
+        relays=tuple(
+            c.RelayOffer(relay=address, region="eu", tcp="", boot=f"{which // 4}")
+            for address in ADDRESSES[: 2 - who % 3]
+        ),
+    ),
+    lambda _, who, which: c.NoteRelayBound(
+        relay=ADDRESSES[who % 2],
+        carrier="tcp" if which % 3 == 2 else "relay",
+        address=ADDRESSES[2] if which % 2 else "",
+        rtt_us=which,
+        reason=f"r{which}",
+    ),
+    lambda s, who, which: c.NotePicks(
+        party=s.party,
+        picks=tuple(
+            c.RelayPick(peer=each.peer, relay=ADDRESSES[which % 2], sum_ms=which)
+            for each in PLAYERS[: who % 4]
+        ),
+    ),
+    lambda _, who, which: c.NotePortMapping(
+        protocol="udp" if who % 3 else "tcp",
+        port=which,
+        external=ADDRESSES[0] if which % 2 else "",
+        method="pcp",
+        reason=f"r{which}",
+    ),
+    lambda _, who, which: c.NoteBehaviour(
+        mapping=("independent", "port")[who % 2],
+        filtering="port",
+        hairpin="",
+        server="192.0.2.1:3478",
+        evidence=(f"test {which}",),
+    ),
+    lambda _, who, which: c.NotePeerNat(
+        peer=_player(who).peer, mapping=("", "port")[which % 2], filtering="", hairpin="no"
+    ),
+    lambda _, who, which: c.NoteNetwork(
+        network=f"net{who}", gateway="192.168.1.1", reason=f"r{which}"
+    ),
+    lambda _, who, which: c.NoteResumed(asleep_ms=which * 1_000),
+    lambda _, who, which: c.NoteDoubt(
+        peer=_player(who).peer,
+        path=_quality(which),
+        second=_quality(which + 1) if which % 3 else None,
+        ms=which,
+        trusted=bool(which % 2),
+    ),
     lambda _, who, which: c.ExitParty(reason="left" if which % 2 else "kicked"),
 )
 RETRY, CLOSE, KILL = range(len(COMMANDS), len(COMMANDS) + 3)

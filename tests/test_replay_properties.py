@@ -8,6 +8,7 @@ what a replay of the log up to there says, byte for byte.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import subprocess
@@ -23,7 +24,7 @@ from events.base import Stored
 from events.codec import Unknown
 from events.log import Reader, open_readonly
 from projections import mesh
-from tests.random_story import KINDS, Life, Step, all_rows
+from tests.random_story import KINDS, RETRY, Life, Step, all_rows
 
 ROOT = Path(__file__).parent.parent
 SMALL = st.integers(0, 9)
@@ -94,7 +95,9 @@ def _fixed_life() -> list[Step]:
         life.append((chance.randrange(KINDS), chance.randrange(10), chance.randrange(10)))
         if number % 10 == 0:
             life.append(ENTER)
-    return life
+    # In a party of three, everything that can happen to it, at least once in each variant.
+    in_order = list(itertools.product(range(4, RETRY - 1), range(4), range(4)))
+    return [*life, (RETRY - 1, 0, 1), ENTER, *in_order, *reversed(in_order)]
 
 
 def test_a_long_life_has_every_type_of_event(tmp_path: Path) -> None:
