@@ -18,13 +18,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
+from lanrage.protocols.endpoint import Place
+from lanrage.protocols.relay import wire
 from lanrage.protocols.wireguard.constants import REKEY_AFTER
-from lanrage.protocols.wireguard.engine import Address, Engine, Peer
+from lanrage.protocols.wireguard.engine import Engine, Peer
 from lanrage.tunnel import icmp
 from lanrage.tunnel.interface import Interface
 from lanrage.tunnel.loop import Loop, now_ns
 from lanrage.tunnel.netlink import Network
 from lanrage.tunnel.offload import FRAME_MAX, IP_AT, IPV4, IPV6, Joiner, split
+from lanrage.tunnel.outside import Outside
 from lanrage.tunnel.udp import UdpPort, name_of
 
 TURN_PACKETS_MAX = 64
@@ -33,31 +36,41 @@ WIREGUARD = frozenset(bytes((kind, 0, 0, 0)) for kind in (1, 2, 3, 4))
 SHORT = 512  # probes and STUN are shorter; longer datagrams are WireGuard's or nobody's
 
 
+UNNUMBERED = b"\0\0\0"  # what a direct datagram has where relayed ones have their number
+
+
 class Others(Protocol):
-    """Who shares the UDP port with WireGuard: probes and STUN, told apart by their shape."""
+    """Who shares the UDP port with WireGuard: probes, STUN and what relays say, told apart by
+    their shape; and who knows through whom a relayed datagram came."""
 
     def is_ours(self, datagram: bytes) -> bool: ...
 
-    def receive(self, datagram: bytes, source: Address, now_ns: int) -> None: ...
+    def receive(self, datagram: bytes, source: Place, now_ns: int) -> None: ...
+
+    def unwrap(
+        self, datagrams: list[bytes], source: Place, now_ns: int
+    ) -> list[tuple[Place, list[bytes]]]:
+        """Relayed datagrams for us, as their senders made them, by the place they came from."""
+        ...
 
 
 class DataPlane:
     """`settle` runs after everything that may have left something to send or to report;
-    `note_data` once for every batch of a peer's packets, either way."""
+    `note_data` once for every batch of a peer's packets, sent (True) or received."""
 
     def __init__(
         self,
         interface: Interface,
-        port: UdpPort,
+        outside: Outside,
         engine: Engine,
         *,
         settle: Callable[[int], None],
-        note_data: Callable[[Peer, int], None] | None = None,
+        note_data: Callable[[Peer, int, bool], None] | None = None,
         others: Others | None = None,
     ) -> None:
         self.drops: dict[str, int] = {}
         self._tap = interface.fd
-        self._port = port
+        self._outside = outside
         self._engine = engine
         self._joiner = Joiner(interface.mac, udp=interface.joins_udp)
         self._settle = settle
@@ -72,7 +85,8 @@ class DataPlane:
 
     def watch(self, loop: Loop) -> None:
         loop.add(self._tap, self.on_tap)
-        for receiver in self._port.sockets:
+        self._outside.watch(loop, self.on_extra)
+        for receiver in self._outside.port.sockets:
             loop.add(receiver.fileno(), partial(self.on_udp, receiver))
 
     def on_tap(self, now: int, busy: bool) -> None:
@@ -105,23 +119,41 @@ class DataPlane:
         self._settle(now)
 
     def on_udp(self, receiver: socket.socket, now: int, busy: bool) -> None:
-        """Datagrams from outside: WireGuard's to this computer, probes and STUN to their core."""
+        """Datagrams from outside: WireGuard's to this computer, the others to their core."""
         budget = TURN_PACKETS_MAX if busy else 1
+        port = self._outside.port
         while budget > 0:
-            received = self._port.receive(receiver)
+            received = port.receive(receiver)
             if received is None:
                 break
-            data, size, source = received
-            if len(data) <= size:
-                datagrams = [data]
-            else:
-                datagrams = [data[at : at + size] for at in range(0, len(data), size)]
-            budget -= len(datagrams)
-            if size <= SHORT:
-                datagrams = self._demultiplex(datagrams, source, now)
-            if datagrams:
-                self._receive(datagrams, source, now)
+            budget -= self._take(*received, now)
         self._settle(now)
+
+    def on_extra(self, extra: UdpPort, number: int, now: int, busy: bool) -> None:
+        """The same from a socket that was opened to get through a router."""
+        received = extra.receive(extra.sockets[0])
+        if received is not None:
+            data, size, source = received
+            self._take(data, size, Outside.behind(number, source), now)
+        self._settle(now)
+
+    def take(self, datagrams: list[bytes], source: Place, now: int) -> None:
+        """The same from a carrier that is no socket of ours."""
+        self._demultiplex(datagrams, source, now)
+        self._settle(now)
+
+    def _take(self, data: bytes, size: int, source: Place, now: int) -> int:
+        if len(data) <= size:
+            datagrams = [data]
+            numbered = data[1:4] != UNNUMBERED
+        else:
+            datagrams = [data[at : at + size] for at in range(0, len(data), size)]
+            numbered = any(data[at::size].strip(b"\0") for at in (1, 2, 3))
+        if numbered or size <= SHORT:
+            self._demultiplex(datagrams, source, now)
+        else:
+            self._receive(datagrams, source, now)
+        return len(datagrams)
 
     def _sort(self, frame: bytes) -> tuple[list[bytes], Peer | None]:
         """The packets of a frame and whose they are; nothing, and counted, if nobody's."""
@@ -158,26 +190,36 @@ class DataPlane:
     def _send(self, peer: Peer, packets: Sequence[bytes], now: int) -> None:
         datagrams = self._engine.seal(peer, packets, now)
         if datagrams and peer.endpoint is not None:
-            self._port.send(peer.endpoint, datagrams)
+            self._outside.send(peer.endpoint, datagrams)
+            if peer.second is not None:
+                self._outside.send(peer.second, datagrams)
         if self._note_data is not None:
-            self._note_data(peer, now)
+            self._note_data(peer, now, True)
 
-    def _demultiplex(self, datagrams: list[bytes], source: Address, now: int) -> list[bytes]:
-        """WireGuard's datagrams; the others are dealt with, or dropped and counted."""
+    def _demultiplex(self, datagrams: list[bytes], source: Place, now: int) -> None:
         wireguard: list[bytes] = []
+        relayed: list[bytes] = []
         for datagram in datagrams:
             if datagram[:4] in WIREGUARD:
                 wireguard.append(datagram)
-            elif self._others is not None and self._others.is_ours(datagram):
+            elif self._others is None:
+                self._drop("unknown_datagram")
+            elif self._others.is_ours(datagram):
                 self._others.receive(datagram, source, now)
+            elif wire.is_relayed(datagram):
+                relayed.append(datagram)
             else:
                 self._drop("unknown_datagram")
-        return wireguard
+        if wireguard:
+            self._receive(wireguard, source, now)
+        if relayed and self._others is not None:
+            for place, unwrapped in self._others.unwrap(relayed, source, now):
+                self._demultiplex(unwrapped, place, now)
 
-    def _receive(self, datagrams: list[bytes], source: Address, now: int) -> None:
+    def _receive(self, datagrams: list[bytes], source: Place, now: int) -> None:
         for peer, packets in self._engine.receive(datagrams, source, now):
             if self._note_data is not None:
-                self._note_data(peer, now)
+                self._note_data(peer, now, False)
             self._deliver(packets)
 
     def _deliver(self, packets: Sequence[bytes]) -> None:

@@ -24,6 +24,7 @@ from lanrage.tunnel import netlink, privileges, udp, wgquick
 from lanrage.tunnel.dataplane import DataPlane, new_engine
 from lanrage.tunnel.interface import Interface, create, parse
 from lanrage.tunnel.loop import Loop, now_ns
+from lanrage.tunnel.outside import Outside
 from lanrage.tunnel.process import settle_memory
 from lanrage.tunnel.uapi import Uapi
 from lanrage.tunnel.udp import UdpPort
@@ -67,13 +68,14 @@ def _run(config: wgquick.Config, name: str, rekey_after_ns: int, undo: ExitStack
     if refusal is not None:
         return refusal
     loop = Loop()
-    settle = _settle(engine, port)
+    outside = Outside(port)
+    settle = _settle(engine, outside)
     uapi = Uapi(name, loop, engine, config.private_key, port.port, settle=settle)
     refusal = uapi.open()
     if refusal is not None:
         return refusal
     undo.callback(uapi.close)
-    data = DataPlane(tap, port, engine, settle=settle)
+    data = DataPlane(tap, outside, engine, settle=settle)
     data.put_networks([address.network for address in tap.addresses])
     data.watch(loop)
     privileges.keep_only((privileges.CAP_NET_ADMIN,), 0, 0)
@@ -89,10 +91,10 @@ def _run(config: wgquick.Config, name: str, rekey_after_ns: int, undo: ExitStack
     raise AssertionError("the loop ends by SystemExit only")
 
 
-def _settle(engine: Engine, port: UdpPort) -> Callable[[int], None]:
+def _settle(engine: Engine, outside: Outside) -> Callable[[int], None]:
     def settle(_: int) -> None:
-        for address, datagram in engine.take_outgoing():
-            port.send(address, [datagram])
+        for place, datagram in engine.take_outgoing():
+            outside.send(place, [datagram])
         engine.take_notices()
 
     return settle

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lanrage.protocols import endpoint
+from lanrage.protocols.endpoint import Place, Via
 from lanrage.protocols.wireguard.engine import Engine, Peer
 from lanrage.refusal import Refusal
 from lanrage.tunnel.loop import Loop
@@ -58,7 +59,7 @@ def _get(engine: Engine, private_key: bytes, port: int) -> str:
             f"public_key={peer.public_key.hex()}",
             f"preshared_key={peer.preshared_key.hex()}",
             "protocol_version=1",
-            *([f"endpoint={endpoint.text(peer.endpoint)}"] if peer.endpoint else []),
+            *_endpoint(peer.endpoint),
             f"last_handshake_time_sec={seconds}",
             f"last_handshake_time_nsec={nanoseconds}",
             f"tx_bytes={peer.tx_bytes}",
@@ -188,6 +189,12 @@ class Uapi:
         self._loop.remove(client.fileno())
         del self._clients[client.fileno()]
         client.close()
+
+
+def _endpoint(place: Place | None) -> list[str]:
+    if place is None or isinstance(place, Via):  # `wg` has no words for a relay
+        return []
+    return [f"endpoint={endpoint.text(place)}"]
 
 
 def _is_answered(path: Path) -> bool:

@@ -129,6 +129,14 @@ def open_port(port: int) -> UdpPort | Refusal:
     return _refuse(port, last)
 
 
+def open_extra() -> UdpPort | Refusal:
+    """One more port, chosen by the kernel, for IPv4 alone: what routers translate."""
+    try:
+        return UdpPort(_bind(socket.AF_INET, 0), None)
+    except OSError as failure:
+        return _refuse(0, failure)
+
+
 def _bind(family: socket.AddressFamily, port: int) -> socket.socket:
     one = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:

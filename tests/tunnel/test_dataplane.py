@@ -9,13 +9,14 @@ from dataclasses import replace
 
 import pytest
 
-from lanrage.protocols.endpoint import Address
+from lanrage.protocols.endpoint import Address, Place, Via
 from lanrage.protocols.wireguard.engine import Peer
 from lanrage.tunnel import udp
 from lanrage.tunnel.dataplane import TURN_PACKETS_MAX, DataPlane, new_engine
 from lanrage.tunnel.interface import Interface
 from lanrage.tunnel.loop import now_ns
 from lanrage.tunnel.offload import FRAME_MAX, IP_AT
+from lanrage.tunnel.outside import Outside
 from lanrage.tunnel.udp import UdpPort
 from tests.tunnel.packets import MAC, UDP, Flow, packet, super_frame
 
@@ -30,12 +31,19 @@ class Probes:
 
     def __init__(self) -> None:
         self.taken: list[bytes] = []
+        self.relayed: list[bytes] = []
 
     def is_ours(self, datagram: bytes) -> bool:
         return datagram.startswith(b"probe")
 
-    def receive(self, datagram: bytes, source: Address, now_ns: int) -> None:
+    def receive(self, datagram: bytes, source: Place, now_ns: int) -> None:
         self.taken.append(datagram)
+
+    def unwrap(
+        self, datagrams: list[bytes], source: Place, now_ns: int
+    ) -> list[tuple[Place, list[bytes]]]:
+        self.relayed += datagrams
+        return []
 
 
 class Member:
@@ -52,10 +60,10 @@ class Member:
         self.interface = Interface(tap.detach(), "lo", MAC, joins_udp=True)
         self.data = DataPlane(
             self.interface,
-            self.port,
+            Outside(self.port),
             self.engine,
             settle=self.settle,
-            note_data=lambda peer, _now: self.batches.append(peer),
+            note_data=lambda peer, _now, _sent: self.batches.append(peer),
             others=self.probes,
         )
 
@@ -64,8 +72,9 @@ class Member:
         return "127.0.0.1", self.port.port
 
     def settle(self, _now: int) -> None:
-        for address, datagram in self.engine.take_outgoing():
-            self.port.send(address, [datagram])
+        for place, datagram in self.engine.take_outgoing():
+            assert not isinstance(place, Via)
+            self.port.send(place, [datagram])
 
     def knows(self, other: Member, *allowed: str) -> None:
         self.engine.put_peer(other.engine.public_key, allowed=allowed, endpoint=other.address)

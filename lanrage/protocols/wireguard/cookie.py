@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from hashlib import blake2s
 from hmac import compare_digest
 from ipaddress import IPv6Address, ip_address
-from typing import TypeAlias
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
+from lanrage.protocols.endpoint import Place, Via
 from lanrage.protocols.wireguard.constants import (
     BUCKET_BURST,
     BUCKET_PER_SECOND,
@@ -40,8 +40,6 @@ from lanrage.protocols.wireguard.constants import (
     SECOND,
     TYPE_COOKIE,
 )
-
-Address: TypeAlias = tuple[str, int]
 
 _SIGMA = struct.unpack("<4I", b"expand 32-byte k")
 _WORDS = struct.Struct("<4I")
@@ -155,14 +153,15 @@ class Doorkeeper:
             self._loaded_until_ns = now_ns + LOAD_HOLD
         return self._loaded_until_ns is not None and now_ns < self._loaded_until_ns
 
-    def has_mac2(self, message: bytes, source: Address, now_ns: int) -> bool:
+    def has_mac2(self, message: bytes, source: Place, now_ns: int) -> bool:
         """Whether the sender proved to receive at its source address."""
         body, mac2 = message[:-MAC_BYTES], message[-MAC_BYTES:]
         return compare_digest(mac(self._cookie(source, now_ns), body), mac2)
 
-    def allows(self, source: Address, now_ns: int) -> bool:
-        """Take one token from the bucket of the source (an IPv6 /64 is one source)."""
-        key = _bucket_key(source[0])
+    def allows(self, source: Place, now_ns: int) -> bool:
+        """Take one token from the bucket of the source (an IPv6 /64 is one source, so is each
+        sender behind a relay)."""
+        key = _bucket_key(source)
         bucket = self._buckets.get(key)
         price = SECOND // BUCKET_PER_SECOND
         full = price * BUCKET_BURST
@@ -178,7 +177,7 @@ class Doorkeeper:
         bucket.tokens_ns -= price
         return True
 
-    def reply(self, message: bytes, source: Address, now_ns: int) -> bytes:
+    def reply(self, message: bytes, source: Place, now_ns: int) -> bytes:
         """The cookie reply to a message of ours: its sender's index is at offset 4."""
         (sender,) = struct.unpack_from("<I", message, 4)
         nonce = self._random(24)
@@ -188,11 +187,11 @@ class Doorkeeper:
         assert len(reply) == COOKIE_BYTES
         return reply
 
-    def _cookie(self, source: Address, now_ns: int) -> bytes:
+    def _cookie(self, source: Place, now_ns: int) -> bytes:
         if now_ns >= self._secret_expires_at_ns or not self._secret:
             self._secret = self._random(32)
             self._secret_expires_at_ns = now_ns + COOKIE_LIFE
-        return mac(self._secret, f"{source[0]} {source[1]}".encode())
+        return mac(self._secret, " ".join(map(str, source)).encode())
 
     def _forget_full_buckets(self, now_ns: int) -> bool:
         full_after = SECOND * BUCKET_BURST // BUCKET_PER_SECOND
@@ -201,7 +200,10 @@ class Doorkeeper:
         return len(kept) < BUCKETS_MAX
 
 
-def _bucket_key(ip: str) -> bytes:
+def _bucket_key(source: Place) -> bytes:
+    if isinstance(source, Via):
+        return " ".join(map(str, source)).encode()
+    ip = source[0]
     try:
         address = ip_address(ip.partition("%")[0])
     except ValueError:

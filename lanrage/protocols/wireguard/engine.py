@@ -15,6 +15,7 @@ from struct import Struct
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
+from lanrage.protocols.endpoint import Place
 from lanrage.protocols.wireguard import noise
 from lanrage.protocols.wireguard.allowedips import AllowedIps, parse_prefixes
 from lanrage.protocols.wireguard.constants import (
@@ -43,7 +44,7 @@ from lanrage.protocols.wireguard.constants import (
     TYPE_TRANSPORT,
 )
 from lanrage.protocols.wireguard.handshakes import MESSAGE_BYTES, Handshakes
-from lanrage.protocols.wireguard.peer import Address, Peer
+from lanrage.protocols.wireguard.peer import Peer
 from lanrage.protocols.wireguard.session import Session
 from lanrage.protocols.wireguard.timers import (
     ERASE,
@@ -59,7 +60,7 @@ from lanrage.protocols.wireguard.timers import (
 
 _HEAD: Final = Struct("<II")  # type, receiver index
 
-__all__ = ["Address", "Engine", "EngineNotice", "Peer", "SessionDown", "SessionUp"]
+__all__ = ["Engine", "EngineNotice", "Peer", "Place", "SessionDown", "SessionUp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,8 @@ class Engine:
 
     `random(n)` gives n unpredictable bytes. `wall_offset_ns` is Unix time minus the clock of the
     `now_ns` arguments; it dates handshakes and nothing else. With `roaming`, an authentic packet
-    moves its sender's endpoint; without, only `set_endpoint` does. `mtu` bounds padding. Tests
+    moves its sender's endpoint; without, only `set_endpoint` does (`put_peer` may say otherwise).
+    An endpoint is a place that only whoever sends has to understand. `mtu` bounds padding. Tests
     may renew sessions sooner (`rekey_after_ns`); the other side does not mind.
     Raises ValueError for a private key that is not 32 bytes.
     """
@@ -119,7 +121,7 @@ class Engine:
             wall_offset_ns=wall_offset_ns,
             drops=self.drops,
         )
-        self._outgoing: list[tuple[Address, bytes]] = []
+        self._outgoing: list[tuple[Place, bytes]] = []
         self._notices: list[EngineNotice] = []
 
     @property
@@ -136,7 +138,8 @@ class Engine:
         allowed: Sequence[str],
         preshared_key: bytes = bytes(KEY_BYTES),
         keepalive_s: int = 0,
-        endpoint: Address | None = None,
+        endpoint: Place | None = None,
+        roaming: bool | None = None,
     ) -> Peer:
         """Add a peer or change it; sessions survive a change. Without `endpoint` it keeps its own.
 
@@ -152,6 +155,7 @@ class Engine:
         peer = self._peers.get(public_key) or self._new_peer(public_key)
         peer.preshared_key = preshared_key
         peer.allowed = tuple(allowed)
+        peer.roaming = self._roaming if roaming is None else roaming
         self._allowed.drop(peer)
         for prefix in prefixes:
             self._allowed.put(prefix, peer)
@@ -191,17 +195,21 @@ class Engine:
         self._handshakes.forget(peer.erase())
         peer.queue.clear()
         peer.deadlines.clear_all()
-        peer.endpoint = None
+        peer.endpoint = peer.second = None
         self._went_down(peer, "dropped")
 
-    def set_endpoint(self, peer: Peer, endpoint: Address | None, now_ns: int) -> None:
-        """Send to this address from now on; sessions go on.
+    def set_endpoint(
+        self, peer: Peer, endpoint: Place | None, now_ns: int, second: Place | None = None
+    ) -> None:
+        """Send there from now on, and to `second`, too; sessions go on.
 
         With packets waiting or a keepalive wanted, what is missing happens at once: the queue is
         flushed, or a handshake is started, or one that waits for an answer is asked again there.
         """
-        dropped = self._peers.get(peer.public_key) is not peer
-        if dropped or peer.endpoint == endpoint:
+        if self._peers.get(peer.public_key) is not peer:
+            return
+        peer.second = second
+        if peer.endpoint == endpoint:
             return
         peer.endpoint = endpoint
         if endpoint is None:
@@ -221,7 +229,8 @@ class Engine:
     # --- data -------------------------------------------------------------------------------
 
     def seal(self, peer: Peer, packets: Sequence[bytes], now_ns: int) -> list[bytes]:
-        """Transport messages for IP packets, to be sent to `peer.endpoint`.
+        """Transport messages for IP packets, to be sent to `peer.endpoint`,
+        and to `peer.second`.
 
         Without a session or an endpoint the packets wait (the oldest give way), a handshake starts,
         and the result is empty; they leave through `take_outgoing`.
@@ -241,7 +250,7 @@ class Engine:
         return datagrams
 
     def receive(
-        self, datagrams: Sequence[bytes | memoryview], source: Address, now_ns: int
+        self, datagrams: Sequence[bytes | memoryview], source: Place, now_ns: int
     ) -> list[tuple[Peer, list[bytes]]]:
         """Take datagrams of one source; returns the IP packets of each peer, in order.
 
@@ -285,7 +294,7 @@ class Engine:
         session: Session,
         datagrams: Sequence[bytes | memoryview],
         start: int,
-        source: Address,
+        source: Place,
         now_ns: int,
     ) -> tuple[int, Peer, list[bytes]]:
         peer = session.owner
@@ -295,7 +304,7 @@ class Engine:
             return opened.end, peer, []
         peer.rx_bytes += opened.received_bytes
         peer.rx_packets += opened.authentic
-        if self._roaming:
+        if peer.roaming:
             peer.endpoint = source
         if session is peer.next:
             self._handshakes.forget(peer.confirm_next())
@@ -308,7 +317,7 @@ class Engine:
         self._renew_on_receive(peer, now_ns)
         return opened.end, peer, opened.packets
 
-    def take_outgoing(self) -> list[tuple[Address, bytes]]:
+    def take_outgoing(self) -> list[tuple[Place, bytes]]:
         """What is to be sent now, in order: where and what."""
         outgoing, self._outgoing = self._outgoing, []
         return outgoing
@@ -320,7 +329,7 @@ class Engine:
 
     # --- handshakes -------------------------------------------------------------------------
 
-    def _receive_handshake(self, kind: int, datagram: bytes, source: Address, now_ns: int) -> None:
+    def _receive_handshake(self, kind: int, datagram: bytes, source: Place, now_ns: int) -> None:
         if kind not in MESSAGE_BYTES:
             return self._drop("unknown_type")
         if len(datagram) != MESSAGE_BYTES[kind]:
@@ -336,7 +345,7 @@ class Engine:
             return self._receive_initiation(datagram, source, now_ns)
         return self._receive_response(datagram, source, now_ns)
 
-    def _receive_initiation(self, datagram: bytes, source: Address, now_ns: int) -> None:
+    def _receive_initiation(self, datagram: bytes, source: Place, now_ns: int) -> None:
         answered = self._handshakes.respond(datagram, now_ns)
         if answered is None:
             return
@@ -346,7 +355,7 @@ class Engine:
         # Answered where it came from: the path core may not know an endpoint yet.
         self._send_handshake(peer, response, source, now_ns)
 
-    def _receive_response(self, datagram: bytes, source: Address, now_ns: int) -> None:
+    def _receive_response(self, datagram: bytes, source: Place, now_ns: int) -> None:
         session = self._handshakes.finish(datagram, now_ns)
         if session is None:
             return
@@ -358,13 +367,13 @@ class Engine:
         if not self._flush(peer, now_ns):
             self._send_empty(peer, now_ns)
 
-    def _heard_handshake(self, peer: Peer, datagram: bytes, source: Address, now_ns: int) -> None:
+    def _heard_handshake(self, peer: Peer, datagram: bytes, source: Place, now_ns: int) -> None:
         peer.rx_bytes += len(datagram)
         peer.deadlines.received(now_ns)
-        if self._roaming:
+        if peer.roaming:
             peer.endpoint = source
 
-    def _send_handshake(self, peer: Peer, datagram: bytes, to: Address, now_ns: int) -> None:
+    def _send_handshake(self, peer: Peer, datagram: bytes, to: Place, now_ns: int) -> None:
         peer.tx_bytes += len(datagram)
         peer.deadlines.sent(now_ns)
         self._put_out(to, datagram)
@@ -409,6 +418,8 @@ class Engine:
             peer.began_ns = now_ns
             peer.deadlines.arm(GIVE_UP, now_ns + REKEY_ATTEMPT)
         self._send_handshake(peer, datagram, peer.endpoint, now_ns)
+        if peer.second is not None:
+            self._put_out(peer.second, datagram)
 
     def _end_series(self, peer: Peer) -> None:
         self._handshakes.forget_pending(peer)
@@ -486,7 +497,7 @@ class Engine:
         peer.tx_bytes += len(datagram)
         peer.tx_packets += 1
         peer.deadlines.sent(now_ns)
-        self._put_out(peer.endpoint, datagram)
+        self._put_out_to(peer, datagram)
         return self._renew_on_send(peer, session, now_ns)
 
     def _enqueue(self, peer: Peer, packets: Sequence[bytes]) -> None:
@@ -501,7 +512,7 @@ class Engine:
         peer.queue.clear()
         datagrams = self.seal(peer, packets, now_ns)
         for datagram in datagrams:
-            self._put_out(peer.endpoint, datagram)
+            self._put_out_to(peer, datagram)
         return bool(datagrams)
 
     def _went_down(self, peer: Peer, reason: str) -> None:
@@ -514,10 +525,15 @@ class Engine:
             return self._drop("notices_full")
         return self._notices.append(notice)
 
-    def _put_out(self, address: Address, datagram: bytes) -> None:
+    def _put_out_to(self, peer: Peer, datagram: bytes) -> None:
+        for place in (peer.endpoint, peer.second):
+            if place is not None:
+                self._put_out(place, datagram)
+
+    def _put_out(self, place: Place, datagram: bytes) -> None:
         if len(self._outgoing) >= OUTGOING_MAX:
             return self._drop("outgoing_full")
-        return self._outgoing.append((address, datagram))
+        return self._outgoing.append((place, datagram))
 
     def _drop(self, reason: str, count: int = 1) -> None:
         self.drops[reason] += count

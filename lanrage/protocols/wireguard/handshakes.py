@@ -8,6 +8,7 @@ after two of them, a forged one after one.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from lanrage.protocols.endpoint import Place
 from lanrage.protocols.wireguard import noise
 from lanrage.protocols.wireguard.constants import (
     COOKIE_BYTES,
@@ -20,7 +21,7 @@ from lanrage.protocols.wireguard.constants import (
     TYPE_RESPONSE,
 )
 from lanrage.protocols.wireguard.cookie import Doorkeeper
-from lanrage.protocols.wireguard.peer import Address, Peer, Pending
+from lanrage.protocols.wireguard.peer import Peer, Pending
 from lanrage.protocols.wireguard.session import Session
 
 MESSAGE_BYTES: Final = {
@@ -56,7 +57,7 @@ class Handshakes:
         self.sessions: dict[int, Session] = {}
         self.worked = 0
 
-    def admit(self, datagram: bytes, source: Address, now_ns: int) -> bool | bytes:
+    def admit(self, datagram: bytes, source: Place, now_ns: int) -> bool | bytes:
         """Whether an initiation or a response is worth working on; or the cookie to answer with."""
         if not self._door.has_mac1(datagram):
             return self._refuse("bad_mac1")

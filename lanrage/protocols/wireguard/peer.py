@@ -12,8 +12,8 @@ first packet arrives in `next`. If either session gets lost on the way, the othe
 
 from collections import deque
 from collections.abc import Sequence
-from typing import TypeAlias
 
+from lanrage.protocols.endpoint import Place
 from lanrage.protocols.wireguard.constants import (
     PREVIOUS_SESSIONS_MAX,
     QUEUED_PACKETS_MAX,
@@ -23,8 +23,6 @@ from lanrage.protocols.wireguard.cookie import CookieJar
 from lanrage.protocols.wireguard.noise import Initiation
 from lanrage.protocols.wireguard.session import Session
 from lanrage.protocols.wireguard.timers import Agenda, Deadlines
-
-Address: TypeAlias = tuple[str, int]
 
 
 class Pending:
@@ -47,7 +45,9 @@ class Peer:
     def __init__(self, public_key: bytes, static_shared: bytes, agenda: Agenda) -> None:
         self.public_key = public_key
         self.preshared_key = bytes(32)
-        self.endpoint: Address | None = None
+        self.endpoint: Place | None = None
+        self.second: Place | None = None  # where everything goes, too, while the first is doubted
+        self.roaming = False
         self.allowed: tuple[str, ...] = ()
         self.last_handshake_ns = 0
         self.last_handshake_wall_ns = 0

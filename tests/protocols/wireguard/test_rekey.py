@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lanrage.protocols.endpoint import Place
 from lanrage.protocols.wireguard.constants import MILLISECOND, SECOND
 from lanrage.protocols.wireguard.engine import Peer
 
@@ -17,7 +18,7 @@ class Traffic:
 
     def __init__(self, both: Pair, *, every_ms: int, seconds: float) -> None:
         self.both = both
-        self.sent: dict[tuple[str, int], list[bytes]] = {A: [], B: []}
+        self.sent: dict[Place, list[bytes]] = {A: [], B: []}
         start, count = both.wire.now_ns, int(seconds * 1000 / every_ms)
         for number in range(count):
             both.wire.at(start + number * every_ms * MILLISECOND, self._send)
@@ -42,7 +43,7 @@ def indices(peer: Peer) -> tuple[bool, bool]:
 
 @pytest.mark.parametrize("starter", [A, B])
 @pytest.mark.parametrize("jitter_ms", [0, 30])
-def test_three_rekeys_under_traffic_lose_nothing(starter: tuple[str, int], jitter_ms: int) -> None:
+def test_three_rekeys_under_traffic_lose_nothing(starter: Place, jitter_ms: int) -> None:
     both = pair(Wire(jitter_ns=jitter_ms * MILLISECOND))
     peer, packet = (
         (both.to_b, ipv4(INNER_A, INNER_B)) if starter == A else (both.to_a, ipv4(INNER_B, INNER_A))
@@ -80,7 +81,7 @@ def test_crossing_initiations_converge_at_once(smaller: str) -> None:
 @pytest.mark.parametrize("smaller", ["a", "b"])
 @pytest.mark.parametrize(("kind", "source"), [(1, A), (1, B), (2, A), (2, B), (4, A), (4, B)])
 def test_a_crossing_survives_the_loss_of_any_one_message(
-    smaller: str, kind: int, source: tuple[str, int]
+    smaller: str, kind: int, source: Place
 ) -> None:
     lost: list[Sent] = []
 

@@ -5,33 +5,34 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lanrage.protocols.endpoint import Place
 from lanrage.protocols.wireguard.constants import (
     NOTICES_MAX,
     OUTGOING_MAX,
     PREVIOUS_SESSIONS_MAX,
     QUEUED_PACKETS_MAX,
 )
-from lanrage.protocols.wireguard.engine import Address, Engine, Peer, SessionDown, SessionUp
+from lanrage.protocols.wireguard.engine import Engine, Peer, SessionDown, SessionUp
 
 from .wire import INNER_A, INNER_B, A, B, Pair, Wire, ipv4, pair
 
-ELSEWHERE: Address = ("203.0.113.1", 9)
+ELSEWHERE: Place = ("203.0.113.1", 9)
 
 
 @dataclass
 class Story:
     both: Pair
-    packets: dict[Address, bytes] = field(
+    packets: dict[Place, bytes] = field(
         default_factory=lambda: {A: ipv4(INNER_A, INNER_B), B: ipv4(INNER_B, INNER_A)}
     )
 
-    def side(self, at: Address) -> tuple[Engine, bytes, list[str], Address]:
+    def side(self, at: Place) -> tuple[Engine, bytes, list[str], Place]:
         wire = self.both.wire
         if at == A:
             return wire.engines[A], wire.engines[B].public_key, ["10.66.0.2"], B
         return wire.engines[B], wire.engines[A].public_key, ["10.66.0.1"], A
 
-    def step(self, what: str, at: Address, number: int) -> None:
+    def step(self, what: str, at: Place, number: int) -> None:
         wire = self.both.wire
         core, other, allowed, there = self.side(at)
         peer = core.peers.get(other)
@@ -88,7 +89,7 @@ steps = st.tuples(
 @settings(max_examples=60, deadline=None)
 @given(st.lists(steps, max_size=25), st.integers(0, 1000))
 def test_any_story_stays_in_step_and_ends_connected(
-    story: list[tuple[str, Address, int]], seed: int
+    story: list[tuple[str, Place, int]], seed: int
 ) -> None:
     wire = Wire(seed=seed, jitter_ns=10_000_000, loss=0.1, duplicates=0.1)
     told = Story(pair(wire))

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 
+from lanrage.protocols.endpoint import Place
 from lanrage.protocols.wireguard.constants import MILLISECOND, SECOND
 from lanrage.protocols.wireguard.engine import SessionDown, SessionUp
 
@@ -13,12 +14,12 @@ TO_B, TO_A = ipv4(INNER_A, INNER_B, b"x"), ipv4(INNER_B, INNER_A, b"x")
 KEEPALIVE_BYTES = 32
 
 
-def after(both: Pair, start_ns: int, kind: int, source: tuple[str, int]) -> list[float]:
+def after(both: Pair, start_ns: int, kind: int, source: Place) -> list[float]:
     """Seconds from `start_ns` at which messages of this kind left."""
     return [(s.at_ns - start_ns) / SECOND for s in both.of_kind(kind, source) if s.at_ns > start_ns]
 
 
-def keepalives(both: Pair, start_ns: int, source: tuple[str, int]) -> list[float]:
+def keepalives(both: Pair, start_ns: int, source: Place) -> list[float]:
     return [
         (s.at_ns - start_ns) / SECOND
         for s in both.of_kind(4, source)

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lanrage.protocols.wireguard.constants import MILLISECOND, SECOND
-from lanrage.protocols.wireguard.engine import Address, Engine, EngineNotice, Peer
+from lanrage.protocols.wireguard.engine import Engine, EngineNotice, Peer, Place
 
 WALL_OFFSET_NS = 1_700_000_000 * SECOND
-A: Address = ("192.0.2.1", 51820)
-B: Address = ("192.0.2.2", 51820)
+A: Place = ("192.0.2.1", 51820)
+B: Place = ("192.0.2.2", 51820)
 INNER_A, INNER_B = bytes((10, 66, 0, 1)), bytes((10, 66, 0, 2))
 
 
@@ -46,8 +46,8 @@ def engine(seed: str, *, roaming: bool = False) -> Engine:
 @dataclass
 class Sent:
     at_ns: int
-    source: Address
-    to: Address
+    source: Place
+    to: Place
     datagram: bytes
 
     @property
@@ -66,10 +66,10 @@ class Wire:
     duplicates: float = 0.0
     now_ns: int = SECOND
     cut: bool = False
-    engines: dict[Address, Engine] = field(default_factory=dict)
+    engines: dict[Place, Engine] = field(default_factory=dict)
     sent: list[Sent] = field(default_factory=list)
-    received: dict[Address, list[bytes]] = field(default_factory=dict)
-    notices: dict[Address, list[EngineNotice]] = field(default_factory=dict)
+    received: dict[Place, list[bytes]] = field(default_factory=dict)
+    notices: dict[Place, list[EngineNotice]] = field(default_factory=dict)
     # Decides what is lost on the way; replaced by tests that lose something in particular.
     loses: Callable[[Sent], bool] = lambda sent: False
 
@@ -78,7 +78,7 @@ class Wire:
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
 
-    def add(self, address: Address, engine: Engine) -> None:
+    def add(self, address: Place, engine: Engine) -> None:
         self.engines[address] = engine
         self.received[address] = []
         self.notices[address] = []
@@ -87,7 +87,7 @@ class Wire:
         self._count += 1
         heapq.heappush(self._heap, (at_ns, self._count, call))
 
-    def send(self, source: Address, peer: Peer, packets: list[bytes]) -> None:
+    def send(self, source: Place, peer: Peer, packets: list[bytes]) -> None:
         """Seal and send packets now, as a tunnel does."""
         for datagram in self.engines[source].seal(peer, packets, self.now_ns):
             assert peer.endpoint is not None
@@ -146,7 +146,7 @@ class Pair:
     to_b: Peer
     to_a: Peer
 
-    def of_kind(self, kind: int, source: Address | None = None) -> list[Sent]:
+    def of_kind(self, kind: int, source: Place | None = None) -> list[Sent]:
         return [s for s in self.wire.sent if s.kind == kind and source in (None, s.source)]
 
     def connect(self) -> None:
