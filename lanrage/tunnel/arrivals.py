@@ -106,7 +106,7 @@ class Arrivals:
         found: Relayed = []
         number = self._numbers.get(friend, 0)
         for sender, receiver, run in _runs(datagrams):
-            if sender == number and receiver in self._members:
+            if sender == number != receiver and receiver in self._members:
                 self._friend.forward(run, self._core.direct_of(self._members[receiver]), now_ns)
             elif receiver != self.number or sender in (0, number, self.number):
                 self._drop("relayed_to_nobody", len(run))
