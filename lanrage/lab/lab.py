@@ -86,10 +86,10 @@ class Computer:
             check=False,
         )
 
-    def socket(self, kind: socket.SocketKind) -> socket.socket:
-        """An IPv4 socket of this process in that computer's network; closed with the lab, since
-        an open one would keep the namespace."""
-        made = namespaces.inside(self.namespace, lambda: socket.socket(socket.AF_INET, kind))
+    def socket(self, kind: socket.SocketKind, family: int = socket.AF_INET) -> socket.socket:
+        """A socket of this process in that computer's network; closed with the lab, since an open
+        one would keep the namespace."""
+        made = namespaces.inside(self.namespace, lambda: socket.socket(family, kind))
         self._sockets = [each for each in self._sockets if each.fileno() >= 0] + [made]
         return made
 
@@ -125,6 +125,7 @@ class Lab:
         self._legs = topology.legs(description)
         self._wire: Wire | None = None
         self._computers: dict[str, Computer] = {}
+        self._moves: dict[str, int] = {}
         self._old_signals: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Lab:
@@ -168,9 +169,58 @@ class Lab:
 
     def forget_mappings(self, home: str) -> None:
         """The router loses its NAT table, as when it restarts. Needs `conntrack`."""
+        nat = ("map ip lrnat cone", "set ip lrnat taken", "set ip lrnat owners")
+        learnt = (*nat, "set ip lrflt seen")
+        self._tell_router(home, "".join(f"flush {each}\n" for each in learnt))
         done = self.computer(home).run(["conntrack", "-F"])
         if done.returncode != 0:
             raise namespaces.ToolFailed(f"conntrack -F: {done.stderr.strip()}")
+
+    def move(self, home: str) -> str:
+        """Its provider gives the home a new public address, which is returned; the old one is
+        nobody's any more, and the NAT table is forgotten."""
+        leg = self._legs[self._port_of(home)]
+        self._moves[home] = self._moves.get(home, 0) + 1
+        old, new = self.computer(home).address, topology.moved(leg, self._moves[home])
+        for other in self._legs:
+            if other is not leg:
+                neighbour = f"{new} lladdr {leg.mac} dev {other.device}"
+                namespaces.ip_batch(self._namespace(other.node), [f"neighbour replace {neighbour}"])
+        bits = self.topology.public.partition("/")[2]
+        namespaces.ip_batch(
+            self._namespace(home),
+            [
+                f"address del {old}/{bits} dev {leg.device}",
+                f"address add {new}/{bits} brd + dev {leg.device}",
+                *self._neighbours(leg),  # they went with the last address
+            ],
+        )
+        self.computer(home).address = new
+        router = topology.home_of(self.topology, home).router
+        self._tell_router(home, ruleset(router, new))
+        self.forget_mappings(home)
+        return new
+
+    def block(self, one: str, other: str) -> None:
+        """From now on the Internet drops UDP between these two homes (or the homes of these
+        computers), in both directions; everything else passes. Names addresses as they are now."""
+        self._put_gone("add", one, other)
+
+    def unblock(self, one: str, other: str) -> None:
+        self._put_gone("delete", one, other)
+
+    def _put_gone(self, verb: str, one: str, other: str) -> None:
+        homes = [topology.leg_of(self.topology, name).node for name in (one, other)]
+        assert homes[0] != homes[1], "they share a way to the Internet"
+        for home, far in (homes, reversed(homes)):
+            lines = f"{verb} element ip lrflt gone {{ {self.computer(far).address} }}\n"
+            network = topology.lan6_of(self.topology, topology.home_of(self.topology, far))
+            if network is not None:
+                lines += f"{verb} element ip6 lrflt6 gone {{ {network} }}\n"
+            self._tell_router(home, lines)
+
+    def _tell_router(self, home: str, rules: str) -> None:
+        namespaces.tool(namespaces.exec_argv(self._namespace(home), ["nft", "-f", "-"]), rules)
 
     def forward(self, home: str, ports: str, computer: str) -> None:
         """What a host sets up in a router: these ports ("8667-8668") lead to that computer."""
@@ -180,9 +230,7 @@ class Lab:
             f"th dport {ports} dnat to {to}\n"
             'insert rule ip lrflt c_fwd iifname "wan" ct status dnat accept\n'
         )
-        done = self.computer(home).run(["nft", rules])
-        if done.returncode != 0:
-            raise namespaces.ToolFailed(f"nft: {done.stderr.strip()}")
+        self._tell_router(home, rules)
 
     def close(self) -> None:
         """Undo everything. Signals wait until it is done."""
@@ -222,18 +270,21 @@ class Lab:
     def _build_home(self, home: Home) -> None:
         router = self._namespace(home.name)
         namespaces.ip_batch(router, self._router_commands(home))
+        network6 = topology.lan6_of(self.topology, home)
         namespaces.write_sysctls(
             router,
             {
                 "net.ipv4.ip_forward": "1",
+                "net.ipv4.conf.all.send_redirects": "0",
+                "net.ipv4.conf.lan.send_redirects": "0",
                 "net.netfilter.nf_conntrack_udp_timeout": str(home.router.udp_timeout_s),
                 "net.netfilter.nf_conntrack_udp_timeout_stream": str(
                     home.router.udp_stream_timeout_s
                 ),
+                **({"net.ipv6.conf.all.forwarding": "1"} if network6 else {}),
             },
         )
-        rules = ruleset(home.router.kind)
-        namespaces.tool(namespaces.exec_argv(router, ["nft", "-f", "-"]), rules)
+        self._tell_router(home.name, ruleset(home.router, self.computer(home.name).address))
         gateway = topology.lan_of(self.topology, home)[1]
         inner = [h.name for h in self.topology.homes if h.uplink == home.name]
         for name in [*home.computers, *inner]:
@@ -246,8 +297,19 @@ class Lab:
                     f"address add {address} brd + dev {device}",
                     f"link set {device} up",
                     f"route add default via {gateway}",
+                    *self._computer6_commands(home, name),
                 ],
             )
+
+    def _computer6_commands(self, home: Home, name: str) -> list[str]:
+        network6 = topology.lan6_of(self.topology, home)
+        if network6 is None or name not in home.computers:
+            return []
+        address6 = topology.address6_of(self.topology, name)
+        return [
+            f"address add {address6}/64 dev eth0 nodad",
+            f"route add default via {network6[1]}",
+        ]
 
     def _router_commands(self, home: Home) -> list[str]:
         gateway = topology.lan_of(self.topology, home)[1]
@@ -257,6 +319,9 @@ class Lab:
             f"address add {gateway}/{self._lan_bits(home)} brd + dev lan",
             "link set lan up",
         ]
+        network6 = topology.lan6_of(self.topology, home)
+        if network6 is not None:
+            lines.append(f"address add {network6[1]}/64 dev lan nodad")
         inner = [h.name for h in self.topology.homes if h.uplink == home.name]
         for i, name in enumerate([*home.computers, *inner]):
             device = "eth0" if name in home.computers else "wan"
@@ -268,20 +333,43 @@ class Lab:
         return lines
 
     def _leg_commands(self, leg: Leg) -> list[str]:
-        """Neighbours are entered by hand: between homes of the Internet nobody asks by ARP, and
-        the question would add a round trip to every first packet."""
         bits = self.topology.public.partition("/")[2]
-        others = [other for other in self._legs if other is not leg]
+        addresses = [leg.address, *([leg.alternate] if leg.alternate else [])]
         return [
             "link set lo up",
             f"link set {leg.device} address {leg.mac}",
-            f"address add {leg.address}/{bits} brd + dev {leg.device}",
+            *(f"address add {each}/{bits} brd + dev {leg.device}" for each in addresses),
+            *([f"address add {leg.address6}/64 dev {leg.device} nodad"] * self.topology.ipv6),
             f"link set {leg.device} up",
-            *(
-                f"neighbour replace {other.address} lladdr {other.mac} dev {leg.device}"
-                for other in others
-            ),
+            *self._neighbours(leg),
+            *self._routes6(leg),
         ]
+
+    def _neighbours(self, leg: Leg) -> list[str]:
+        """Neighbours are entered by hand: between homes of the Internet nobody asks by ARP, and
+        the question would add a round trip to every first packet."""
+        lines = []
+        for other in self._legs:
+            if other is leg:
+                continue
+            current = topology.moved(other, self._moves.get(other.node, 0))
+            known = [current, *([other.alternate] if other.alternate else [])]
+            known += [other.address6] * self.topology.ipv6
+            lines += [
+                f"neighbour replace {address} lladdr {other.mac} dev {leg.device}"
+                for address in known
+            ]
+        return lines
+
+    def _routes6(self, leg: Leg) -> list[str]:
+        """Each home's /64 is behind its router."""
+        lines = []
+        for home in self.topology.homes:
+            network6 = topology.lan6_of(self.topology, home)
+            if network6 is not None and home.name != leg.node:
+                via = topology.address6_of(self.topology, home.name)
+                lines.append(f"route add {network6} via {via} dev {leg.device}")
+        return lines
 
     def _lan_bits(self, home: Home) -> int:
         return topology.lan_of(self.topology, home).prefixlen

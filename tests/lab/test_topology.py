@@ -13,6 +13,7 @@ from lanrage.lab.topology import (
     Router,
     Server,
     Topology,
+    address6_of,
     address_of,
     draw,
     legs,
@@ -65,6 +66,8 @@ def test_a_description_survives_json() -> None:
         ((Home(name="a b"),), "lower-case"),
         ((Home(name="../x"),), "lower-case"),
         ((Home(name="a", uplink="b"), Home(name="b")), "no earlier home"),
+        ((Home(name="a", router=Router(kind="symmetric", hairpin=True)),), "hairpin"),
+        (tuple(Home(name=f"a{n}") for n in range(25)), "room for"),
     ],
 )
 def test_a_bad_description_is_told_in_words(homes: tuple[Home, ...], words: str) -> None:
@@ -73,6 +76,24 @@ def test_a_bad_description_is_told_in_words(homes: tuple[Home, ...], words: str)
 
 def test_only_the_symmetric_kind_randomizes_and_every_kind_drops_strays() -> None:
     kinds: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]
-    assert [kind for kind in kinds if "random" in ruleset(kind)] == ["symmetric"]
-    for kind in kinds:
-        assert 'iifname "wan" ct state new drop' in ruleset(kind)
+    rules = {kind: ruleset(Router(kind=kind), "203.0.113.10") for kind in kinds}
+    assert [kind for kind in kinds if "random" in rules[kind]] == ["symmetric"]
+    for each in rules.values():
+        assert 'iifname "wan" ct state new drop' in each
+
+
+def test_the_drawing_shows_second_addresses_hairpins_and_ipv6() -> None:
+    lab = Topology(
+        homes=(Home(name="home1", computers=("alice",), router=Router(hairpin=True)),),
+        servers=(Server(name="control", alternate=True),),
+        ipv6=True,
+    )
+    assert draw(lab) == (
+        "public 203.0.113.0/24 2001:db8::/48\n"
+        "|- control       203.0.113.2     line 0 ms, also 203.0.113.242\n"
+        "|- home1         203.0.113.10    port-restricted, hairpin, line 0 ms\n"
+        "   |- alice      192.168.1.10    2001:db8:0:1::10"
+    )
+    assert problem(lab) is None
+    assert address6_of(lab, "control") == "2001:db8::2"
+    assert address6_of(lab, "home1") == "2001:db8::a"
