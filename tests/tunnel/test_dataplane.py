@@ -10,13 +10,14 @@ from dataclasses import replace
 import pytest
 
 from lanrage.protocols.endpoint import Address, Place, Via
+from lanrage.protocols.relay import wire
 from lanrage.protocols.wireguard.engine import Peer
 from lanrage.tunnel import udp
 from lanrage.tunnel.dataplane import TURN_PACKETS_MAX, DataPlane, new_engine
 from lanrage.tunnel.interface import Interface
 from lanrage.tunnel.loop import now_ns
 from lanrage.tunnel.offload import FRAME_MAX, IP_AT
-from lanrage.tunnel.outside import Outside
+from lanrage.tunnel.outside import Outside, stamped, unstamped
 from lanrage.tunnel.udp import UdpPort
 from tests.tunnel.packets import MAC, UDP, Flow, packet, super_frame
 
@@ -32,6 +33,7 @@ class Probes:
     def __init__(self) -> None:
         self.taken: list[bytes] = []
         self.relayed: list[bytes] = []
+        self.places: dict[int, Place] = {}
 
     def is_ours(self, datagram: bytes) -> bool:
         return datagram.startswith(b"probe")
@@ -43,7 +45,8 @@ class Probes:
         self, datagrams: list[bytes], source: Place, now_ns: int
     ) -> list[tuple[Place, list[bytes]]]:
         self.relayed += datagrams
-        return []
+        place = self.places.get(wire.number_of(datagrams[0]))
+        return [] if place is None else [(place, unstamped(datagrams))]
 
 
 class Member:
@@ -181,6 +184,53 @@ def test_what_is_not_wireguards_goes_to_those_who_share_the_port_or_is_counted(
     assert alice.data.drops == {"unknown_datagram": 1}
     assert alice.engine.drops["bad_length"] == 1
     assert alice.packets() == []
+
+
+def test_while_a_path_is_doubted_each_packet_goes_two_ways_and_arrives_once(
+    party: tuple[Member, Member, Member],
+) -> None:
+    alice, bob, carol = party
+    (peer,) = (each for each in alice.engine.peers.values() if each.endpoint == bob.address)
+    alice.engine.set_endpoint(peer, carol.address, now_ns(), bob.address)
+    for _ in range(3):
+        alice.kernel.send(super_frame(TO_BOB, b"move", 1000))
+    alice.data.on_tap(now_ns(), True)
+    settled(alice, bob, carol)
+    assert bob.packets() == [packet(TO_BOB, b"move")] * 3
+    assert carol.engine.drops["unknown_index"] == 3
+    alice.engine.set_endpoint(peer, bob.address, now_ns())
+
+
+def test_relayed_datagrams_are_told_apart_in_whatever_batch_they_come(
+    party: tuple[Member, Member, Member],
+) -> None:
+    alice, bob, carol = party
+    (peer,) = (each for each in alice.engine.peers.values() if each.endpoint == bob.address)
+    (from_alice,) = bob.engine.peers.values()
+    before = from_alice.rx_packets
+    for size in (60, 1200):
+        direct = alice.engine.seal(peer, [packet(TO_BOB, bytes(size))] * 4, now_ns())
+        relayed = stamped(direct[2:], wire.number(9, 2))
+        for batch in ([direct[0], *relayed, direct[1]], [relayed[0], direct[0]]):
+            bob.probes.relayed.clear()
+            alice.port.send(bob.address, batch)
+            settled(alice, bob, carol)
+            assert bob.probes.relayed == [each for each in batch if each in relayed]
+    assert from_alice.rx_packets == before + 4
+    assert not bob.engine.drops["unknown_type"]
+
+
+def test_what_comes_through_a_relay_reaches_us(
+    party: tuple[Member, Member, Member],
+) -> None:
+    alice, bob, carol = party
+    relayed = Via("relay", "192.0.2.99:3478", wire.number(2, 1))
+    (peer,) = (each for each in alice.engine.peers.values() if each.endpoint == bob.address)
+    bob.probes.places[wire.number(1, 2)] = relayed
+    sealed = alice.engine.seal(peer, [packet(TO_BOB, b"move")], now_ns())
+    alice.port.send(bob.address, stamped(sealed, wire.number(1, 2)))
+    settled(alice, bob, carol)
+    assert bob.packets() == [packet(TO_BOB, b"move")]
 
 
 def _waiting(member: Member) -> int:

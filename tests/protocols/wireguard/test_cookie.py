@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from lanrage.protocols.endpoint import Via
 from lanrage.protocols.wireguard.constants import (
     BUCKETS_MAX,
     LOAD_HANDSHAKES_PER_SECOND,
@@ -141,6 +142,17 @@ def test_ipv4_counts_by_address_and_ipv6_by_64_bits(one: str, other: str, same: 
     while door.allows((one, 1), 0):
         pass
     assert door.allows((other, 2), 0) is not same
+
+
+def test_senders_behind_one_relay_do_not_share_a_limit_and_cookies_are_not_exchanged() -> None:
+    bob, carol = (Via("relay", "192.0.2.7:3478", number) for number in (1, 2))
+    door, jar = doorkeeper(), CookieJar(PUBLIC_KEY)
+    assert [door.allows(bob, 0) for _ in range(6)] == [True] * 5 + [False]
+    assert door.allows(carol, 0)
+    assert jar.put_reply(door.reply(jar.stamp(body(), 0), bob, 0), 0)
+    stamped = jar.stamp(body(), SECOND)
+    assert door.has_mac2(stamped, bob, SECOND)
+    assert not door.has_mac2(stamped, carol, SECOND)
 
 
 def test_the_table_of_addresses_is_bounded_and_empties_itself() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from lanrage.protocols.endpoint import Via
 from lanrage.protocols.wireguard.constants import (
     MILLISECOND,
     OUTGOING_MAX,
@@ -271,6 +272,37 @@ def test_without_roaming_only_the_path_core_moves_an_endpoint() -> None:
     elsewhere = ("198.51.100.9", 7)
     assert both.b.receive(both.a.seal(both.to_b, numbered(1), 2 * SECOND), elsewhere, 2 * SECOND)
     assert both.to_a.endpoint == A
+
+
+def test_one_peer_may_roam_where_the_others_do_not() -> None:
+    both = pair()
+    both.connect()
+    relayed = Via("relay", "192.0.2.99:3478", 1)
+    both.b.put_peer(both.a.public_key, allowed=both.to_a.allowed, roaming=True)
+    assert both.b.receive(both.a.seal(both.to_b, numbered(1), 2 * SECOND), relayed, 2 * SECOND)
+    assert both.to_a.endpoint == relayed
+    both.b.put_peer(both.a.public_key, allowed=both.to_a.allowed)
+    both.b.receive(both.a.seal(both.to_b, numbered(1), 2 * SECOND), A, 2 * SECOND)
+    assert both.to_a.endpoint == relayed
+
+
+def test_while_there_is_a_second_place_everything_of_the_engine_goes_there_too() -> None:
+    both = pair()
+    relayed = Via("relay", "192.0.2.99:3478", 1)
+    both.a.set_endpoint(both.to_b, B, SECOND, relayed)
+    both.a.seal(both.to_b, numbered(2), SECOND)
+    sent = both.a.take_outgoing()
+    assert [(place, datagram[0]) for place, datagram in sent] == [(B, 1), (relayed, 1)]
+    both.b.receive([sent[0][1]], A, SECOND)
+    ((_, response),) = both.b.take_outgoing()
+    both.a.receive([response], B, SECOND)
+    queued = both.a.take_outgoing()
+    assert [place for place, _ in queued] == [B, relayed] * 2
+    for _, datagram in queued:
+        both.b.receive([datagram], A, SECOND)
+    assert dropped(both.b) == {"replayed": 2}
+    both.a.set_endpoint(both.to_b, B, SECOND)
+    assert both.to_b.second is None
 
 
 def test_a_keepalive_with_an_endpoint_starts_a_handshake_at_once() -> None:
