@@ -7,7 +7,7 @@ gains nobody an amplifier.
      0  4  magic "LRP1": WireGuard starts with 1..4 and three zeros, STUN with two zero bits
      4  1  1 ping, 2 pong
      5  1  address family the pong reports: 4 or 6; 0 in a ping
-     6  2  port the pong reports
+     6  2  port the pong reports; in a ping flags: bit 0, the pinger sends its data this way
      8  8  hint: which peer sends, known to the two of them only; finds the key to check with
     16  8  epoch: random for each run of the pinger, echoed by the pong
     24  8  sequence: grows with each ping of that epoch to that peer, echoed by the pong
@@ -69,6 +69,7 @@ class Probe:
     epoch: bytes
     sequence: int
     observed: Address | None
+    used: bool = False  # of a ping: its sender sends data on this way
 
 
 def derive(private_key: bytes, peer_public_key: bytes) -> Keys | None:
@@ -96,8 +97,8 @@ def _mac(head: bytes, key: bytes) -> bytes:
     return blake2s(head, digest_size=MAC_BYTES, key=key).digest()
 
 
-def ping(keys: Keys, epoch: bytes, sequence: int) -> bytes:
-    head = _HEAD.pack(MAGIC, PING, 0, 0, keys.sending_hint, epoch, sequence, _NOWHERE)
+def ping(keys: Keys, epoch: bytes, sequence: int, *, used: bool = False) -> bytes:
+    head = _HEAD.pack(MAGIC, PING, 0, used, keys.sending_hint, epoch, sequence, _NOWHERE)
     return head + _mac(head, keys.sending)
 
 
@@ -129,7 +130,7 @@ def open_probe(datagram: bytes, keys: Keys) -> Probe | None:
         return None
     _, type_, family, port, _, epoch, sequence, packed = _HEAD.unpack(head)
     if type_ == PING and family == 0:
-        return Probe(type_, epoch, sequence, None)
+        return Probe(type_, epoch, sequence, None, bool(port & 1))
     if type_ == PONG and family == 4:
         return Probe(type_, epoch, sequence, (str(IPv4Address(packed[:4])), port))
     if type_ == PONG and family == 6:

@@ -99,6 +99,12 @@ class Mapping:
             if server.resting and now_ns - server.began_ns >= AGAIN_NS:
                 self._advance(server, now_ns)
 
+    def ask_now(self, now_ns: int) -> None:
+        """Our own network changed: whatever was learnt was learnt elsewhere."""
+        for server in self._servers.values():
+            server.resting = True
+            self._advance(server, now_ns)
+
     def timer(self) -> int | None:
         return min((server.due_ns for server in self._servers.values()), default=None)
 

@@ -10,18 +10,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from lanrage.protocols.endpoint import Address
+from lanrage.protocols.endpoint import Place
 from lanrage.tunnel.messages import (
+    Doubted,
     Lost,
     Mapped,
     Opened,
     Probing,
     Switched,
+    Trusted,
     Unmapped,
     Unreachable,
 )
 
-PathNotice: TypeAlias = Probing | Opened | Switched | Lost | Unreachable | Mapped | Unmapped
+PathNotice: TypeAlias = (
+    Probing | Opened | Switched | Lost | Doubted | Trusted | Unreachable | Mapped | Unmapped
+)
 
 BUDGET_BURST = 1024  # probes to addresses that never answered, over all members
 BUDGET_PER_S = 128
@@ -48,7 +52,7 @@ class Bucket:
 @dataclass(slots=True)
 class Outlet:
     random: Callable[[int], bytes]
-    outgoing: list[tuple[Address, bytes]] = field(default_factory=list)
+    outgoing: list[tuple[Place, bytes]] = field(default_factory=list)
     notices: list[PathNotice] = field(default_factory=list)
     drops: dict[str, int] = field(default_factory=dict)
     budget: Bucket = field(default_factory=lambda: Bucket(BUDGET_BURST, BUDGET_PER_S))

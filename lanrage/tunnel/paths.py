@@ -12,18 +12,37 @@ and sleeps until `timer`. Without members and servers there is no timer at all.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Mapping as Map
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from events.base import PeerId
 from events.peer import Candidate
 from lanrage.protocols import endpoint, probe, stun
-from lanrage.protocols.endpoint import Address
+from lanrage.protocols.endpoint import Address, Place, Via
 from lanrage.protocols.partylog.addresses import NETWORK
+from lanrage.protocols.relay import wire
 from lanrage.tunnel.mapping import Mapping
 from lanrage.tunnel.outlet import Outlet, PathNotice
-from lanrage.tunnel.reach import Reach
+from lanrage.tunnel.reach import Reach, State
 
 PEERS_MAX = 1024
+FRIENDS_MAX = 3  # members that are asked to pass on, for one pair
+FRIENDS_AFTER_NS = 1_000_000_000  # how long a pair may try by itself first
+
+
+@dataclass(frozen=True, slots=True)
+class BoundRelay:
+    """A relay that forwards to us now."""
+
+    name: str
+    carrier: str  # "relay" | "tcp"
+    rtt_ns: int
+
+
+_LONELY = frozenset({State.PROBING, State.SEARCHING})  # in which friends are asked to pass on
 
 
 class Paths:
@@ -37,6 +56,12 @@ class Paths:
         self._mapping = Mapping(self._outlet)
         self._reaches: dict[PeerId, Reach] = {}
         self._by_hint: dict[bytes, Reach] = {}
+        self._numbers: dict[PeerId, int] = {}
+        self._own_number = 0
+        self._public_key = public_of(private_key)
+        self._relays: tuple[BoundRelay, ...] = ()
+        self._picks: dict[PeerId, str] = {}
+        self._volunteer = True
         self._due_ns: int | None = None
         self.drops = self._outlet.drops
 
@@ -45,17 +70,89 @@ class Paths:
         texts = {NETWORK, *networks}
         self._networks = [ip_network(text, strict=False) for text in sorted(texts)]
 
-    def put_peer(self, peer: PeerId, public_key: bytes) -> None:
+    def put_self(self, number: int, now_ns: int) -> None:
+        """Our member number; relays know us by it. 0: not in a party, or not known."""
+        self._own_number = number
+        self._put_vias(now_ns)
+
+    def put_relays(self, bound: Sequence[BoundRelay], now_ns: int) -> None:
+        """The relays that forward to us now, best first."""
+        self._relays = tuple(bound)
+        self._put_vias(now_ns)
+
+    def put_picks(self, picks: Map[PeerId, str], now_ns: int) -> None:
+        """Which relay to prefer for a member."""
+        self._picks = dict(picks)
+        self._put_vias(now_ns)
+
+    def put_policy(self, *, volunteer: bool, port_search: bool) -> None:
+        self._volunteer = volunteer
+
+    def check(self, peer: PeerId, now_ns: int) -> None:
+        reach = self._reaches.get(peer)
+        if reach is not None:
+            reach.check(now_ns)
+            self._set_due()
+
+    def change_network(self, reason: str, now_ns: int) -> None:
+        """Our own addresses changed: nothing measured holds, and routers have to be asked anew."""
+        self._mapping.ask_now(now_ns)
+        for reach in self._reaches.values():
+            reach.change_network(now_ns)
+        self._set_due()
+
+    def direct_of(self, peer: PeerId) -> Address | None:
+        """Where that member is reached directly, if it is."""
+        best = self.best(peer)
+        return None if best is None or isinstance(best, Via) else best
+
+    def member_at(self, address: Address) -> PeerId | None:
+        """Whose proven own address this is."""
+        for peer, reach in self._reaches.items():
+            way = reach.ways.get(address)
+            if way is not None and way.proven_ns:
+                return peer
+        return None
+
+    def _put_vias(self, now_ns: int) -> None:
+        for peer, reach in self._reaches.items():
+            reach.put_vias(self._vias(peer, reach, now_ns), now_ns)
+        self._set_due()
+
+    def _vias(self, peer: PeerId, reach: Reach, now_ns: int) -> tuple[Via, ...]:
+        """Who may pass on to that member: the relays, and friends if it goes on without success."""
+        own, theirs = self._own_number, self._numbers.get(peer, 0)
+        if not 1 <= own <= wire.MEMBER_MAX or not 1 <= theirs <= wire.MEMBER_MAX or own == theirs:
+            return ()
+        number = wire.number(own, theirs)
+        relays = sorted(self._relays, key=lambda each: each.name != self._picks.get(peer, ""))
+        vias = [Via(each.carrier, each.name, number) for each in relays]
+        waited = reach.began_ns and now_ns - reach.began_ns >= FRIENDS_AFTER_NS
+        if not reach.has_direct and waited:
+            friends = [who for who, other in self._reaches.items() if other.has_direct]
+            vias += [Via("friend", who, number) for who in friends[:FRIENDS_MAX] if who != peer]
+        return tuple(vias)
+
+    def put_peer(self, peer: PeerId, public_key: bytes, number: int = 0) -> None:
         """A member to reach, by its WireGuard key. The same again changes nothing."""
         known = self._reaches.get(peer)
         if known is not None and known.public_key == public_key:
+            self._numbers[peer] = number
             return
         self.drop_peer(peer)
+        self._numbers[peer] = number
         keys = probe.derive(self._private_key, public_key)
         if keys is None or len(self._reaches) == PEERS_MAX:
             return self._outlet.drop("peer_refused")
         reach = Reach(
-            peer, public_key, keys, self._epoch, self._outlet, self._mapping, self._is_usable
+            peer,
+            public_key,
+            keys,
+            self._epoch,
+            self._outlet,
+            self._mapping,
+            self._is_usable,
+            leads=self._public_key < public_key,
         )
         self._reaches[peer] = reach
         self._by_hint[keys.receiving_hint] = reach
@@ -65,12 +162,14 @@ class Paths:
         reach = self._reaches.pop(peer, None)
         if reach is not None:
             del self._by_hint[reach.keys.receiving_hint]
+            self._numbers.pop(peer, None)
             self._set_due()
 
     def put_candidates(self, peer: PeerId, candidates: Sequence[Candidate], now_ns: int) -> None:
         """Where that member may be reached. A list not seen before is probed at once."""
         reach = self._reaches.get(peer)
         if reach is not None:
+            reach.put_vias(self._vias(peer, reach, now_ns), now_ns)
             reach.put_candidates(candidates, now_ns)
             self._set_due()
 
@@ -82,25 +181,28 @@ class Paths:
     def is_ours(self, datagram: bytes) -> bool:
         return probe.is_probe(datagram) or stun.is_stun(datagram)
 
-    def receive(self, datagram: bytes, source: Address, now_ns: int) -> None:
+    def receive(self, datagram: bytes, source: Place, now_ns: int) -> None:
         if probe.is_probe(datagram):
             self._receive_probe(datagram, source, now_ns)
-        else:
+        elif not isinstance(source, Via):
             self._mapping.receive(datagram, source, now_ns)
         self._set_due()
 
-    def _receive_probe(self, datagram: bytes, source: Address, now_ns: int) -> None:
+    def _receive_probe(self, datagram: bytes, source: Place, now_ns: int) -> None:
         reach = self._by_hint.get(probe.hint(datagram))
         if reach is None:
             return self._outlet.drop("probe_unknown")
         arrived = probe.open_probe(datagram, reach.keys)
         if arrived is None:
             return self._outlet.drop("probe_forged")
-        if not self._is_usable(source):
+        if not isinstance(source, Via) and not self._is_usable(source):
             return self._outlet.drop("probe_source")
+        if isinstance(source, Via) and source.carrier == "friend" and source not in reach.ways:
+            # The member tries a way through a friend that we have not thought of yet.
+            reach.put_vias((*reach.vias, source)[: wire.MEMBER_BITS], now_ns)
         return reach.receive(arrived, source, now_ns)
 
-    def note_data(self, peer: PeerId, now_ns: int) -> None:
+    def note_data(self, peer: PeerId, now_ns: int, sent: bool = True) -> None:
         """Data went to or came from that member, once a batch is enough."""
         reach = self._reaches.get(peer)
         if reach is None:
@@ -109,18 +211,28 @@ class Paths:
         if beat_ns is not None and (self._due_ns is None or beat_ns < self._due_ns):
             self._due_ns = beat_ns
 
-    def best(self, peer: PeerId) -> Address | None:
+    def best(self, peer: PeerId) -> Place | None:
         reach = self._reaches.get(peer)
-        return None if reach is None or reach.best is None else reach.best.address
+        return None if reach is None or reach.best is None else reach.best.place
 
-    def quality(self, peer: PeerId) -> tuple[int, int]:
-        """Smoothed round trip in microseconds and lost round trips in permille; 0, 0 unknown."""
+    def second(self, peer: PeerId, now_ns: int) -> Place | None:
+        """Where to send, too, while the used way is in doubt."""
+        reach = self._reaches.get(peer)
+        if reach is None or not reach.doubted_ns:
+            return None
+        way = reach.second_way(now_ns)
+        return None if way is None else way.place
+
+    def quality(self, peer: PeerId) -> tuple[int, int, int]:
+        """Smoothed round trip in microseconds, lost round trips in permille, and jitter in
+        microseconds; zeros are unknown."""
         reach = self._reaches.get(peer)
         if reach is None or reach.best is None:
-            return (0, 0)
-        return (reach.best.rtt_ns // 1000, reach.best.loss_permille)
+            return (0, 0, 0)
+        best = reach.best
+        return (best.rtt_ns // 1000, best.loss_permille, best.jitter_ns // 1000)
 
-    def take_outgoing(self) -> list[tuple[Address, bytes]]:
+    def take_outgoing(self) -> list[tuple[Place, bytes]]:
         taken = self._outlet.outgoing.copy()
         self._outlet.outgoing.clear()
         return taken
@@ -134,7 +246,9 @@ class Paths:
         return self._due_ns
 
     def handle_timer(self, now_ns: int) -> None:
-        for reach in self._reaches.values():
+        for peer, reach in self._reaches.items():
+            if reach.state in _LONELY and not reach.has_direct:
+                reach.put_vias(self._vias(peer, reach, now_ns), now_ns)
             reach.handle_timer(now_ns)
         self._mapping.handle_timer(now_ns)
         self._set_due()
@@ -150,3 +264,7 @@ class Paths:
             return False
         host = ip_address(address[0])
         return not any(host in network for network in self._networks)
+
+
+def public_of(private_key: bytes) -> bytes:
+    return X25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw()
