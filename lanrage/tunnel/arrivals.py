@@ -49,10 +49,12 @@ class Bindings(Protocol):
 
 
 class Arrivals:
-    """`number` is our own member number; 0 while unknown."""
+    """`number` is our own member number; 0 while unknown. `stirred` says whether the path core has
+    heard anything since this was last set to False."""
 
     def __init__(self, core: Core, relays: Bindings, friend: Friend) -> None:
         self.number = 0
+        self.stirred = False
         self.drops: dict[str, int] = {}
         self._core = core
         self._relays = relays
@@ -78,6 +80,7 @@ class Arrivals:
         if wire.is_control(datagram):
             self._relays.receive(datagram, source, now_ns)
         else:
+            self.stirred = True
             self._core.receive(datagram, source, now_ns)
 
     def unwrap(self, datagrams: list[bytes], source: Place, now_ns: int) -> Relayed:

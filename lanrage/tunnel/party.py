@@ -1,9 +1,11 @@
 """A party's tunnel: the node's orders drive the WireGuard engine and the path core, and what they
 report goes back as notices.
 
-The path core decides where a peer is reached, so the engine does not roam: whenever a path opened,
-switched or was lost, the engine is told the best address. After every wake-up `_settle` lets out
-what the cores have to send and to say.
+The path core decides where a member is reached, so the engine does not roam: whenever it has heard
+something, or its time came, the engine is aimed at the best place anew, and at a second one while
+the best is in doubt. Only a standard WireGuard program, which answers no probes, moves itself.
+
+After every wake-up `_settle` lets out what the cores have to send and to say.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from events.base import PeerId
-from lanrage.protocols.endpoint import Address, Place, Via
+from events.path import PathQuality
+from lanrage.protocols import endpoint
+from lanrage.protocols.endpoint import Place, Via
 from lanrage.protocols.wireguard.engine import Peer, SessionUp
 from lanrage.refusal import Refusal
 from lanrage.tunnel import interface
@@ -26,6 +30,7 @@ from lanrage.tunnel.messages import (
     AnyNotice,
     AnyOrder,
     ChangeNetwork,
+    CheckPeer,
     Configure,
     Configured,
     Counters,
@@ -34,40 +39,22 @@ from lanrage.tunnel.messages import (
     Established,
     Expired,
     Failed,
-    Lost,
     Opened,
     PeerCounters,
     PutCandidates,
     PutPeer,
+    PutPicks,
     PutPolicy,
     PutRelays,
     PutServers,
     Switched,
 )
 from lanrage.tunnel.outside import Outside
-from lanrage.tunnel.paths import Paths
-from lanrage.tunnel.relays import Dial, Relays, Usable
+from lanrage.tunnel.paths import BoundRelay, Paths
+from lanrage.tunnel.relays import Dial, Relays
 from lanrage.tunnel.udp import UdpPort
 
 COUNTERS_SPACING_NS = 1_000_000_000
-
-
-class _Core:
-    """The path core, as long as it knows direct ways only."""
-
-    def __init__(self, paths: Paths) -> None:
-        self._paths = paths
-        self.is_ours = paths.is_ours
-
-    def receive(self, datagram: bytes, source: Place, now_ns: int) -> None:
-        if not isinstance(source, Via):
-            self._paths.receive(datagram, source, now_ns)
-
-    def member_at(self, address: Address) -> PeerId | None:
-        return None
-
-    def direct_of(self, peer: PeerId) -> Address | None:
-        return None
 
 
 class _Timed(Protocol):
@@ -92,8 +79,7 @@ class PartyTunnel:
         self._tell = tell
         self._engine = new_engine(private_key, roaming=False)
         self._paths = Paths(private_key=private_key, random=os.urandom)
-        core = _Core(self._paths)
-        self._outside = Outside(port, core.direct_of)
+        self._outside = Outside(port, self._paths.direct_of)
         self._friend = Friend(port.send)
         self._relays = Relays(
             private_key,
@@ -102,9 +88,9 @@ class PartyTunnel:
             dial=dial,
             deliver=self._take,
             tell=tell,
-            usable=self._put_usable,
+            usable=self._put_bound,
         )
-        self._arrivals = Arrivals(core, self._relays, self._friend)
+        self._arrivals = Arrivals(self._paths, self._relays, self._friend)
         self.data = DataPlane(
             tap,
             self._outside,
@@ -121,6 +107,7 @@ class PartyTunnel:
         )
         self._peers: dict[PeerId, Peer] = {}
         self._ids: dict[bytes, PeerId] = {}  # by WireGuard key
+        self._standard: dict[PeerId, Place | None] = {}  # members without probes: where they were
         self._counters = Counters(peers=(), drops={})
         self._counters_due_ns = 0
 
@@ -131,6 +118,7 @@ class PartyTunnel:
 
     def obey(self, order: AnyOrder, now: int) -> None:
         _ORDERS[type(order)](self, order, now)
+        self._arrivals.stirred = True
         self._settle(now)
 
     def timer(self) -> int | None:
@@ -140,6 +128,7 @@ class PartyTunnel:
     def handle_timer(self, now: int) -> None:
         for part in self._timed:
             part.handle_timer(now)
+        self._arrivals.stirred = True
         self._settle(now)
 
     # --- orders ---------------------------------------------------------------------------------
@@ -155,6 +144,7 @@ class PartyTunnel:
             return
         self._engine.mtu = order.mtu
         self._arrivals.number = order.number
+        self._paths.put_self(order.number, now)
         self.data.put_networks([address.network for address in addresses])
         self._paths.put_own_networks([str(address.network) for address in addresses])
         self._tell(Configured(address=order.address, address6=order.address6, mtu=order.mtu))
@@ -164,6 +154,8 @@ class PartyTunnel:
         for peer in tuple(self._peers):
             self._forget(peer)
         self._paths.put_own_networks([])
+        self._arrivals.number = 0
+        self._paths.put_self(0, now)
         gc.collect()
 
     def _put_peer(self, order: PutPeer, now: int) -> None:
@@ -179,6 +171,7 @@ class PartyTunnel:
                 allowed=order.allowed,
                 preshared_key=order.preshared_key or bytes(32),
                 keepalive_s=order.keepalive_s,
+                roaming=order.standard,
             )
         except ValueError:
             self._tell(Expired(peer=order.peer, reason="its WireGuard key is not usable"))
@@ -186,8 +179,12 @@ class PartyTunnel:
         self._peers[order.peer] = peer
         self._ids[order.public_key] = order.peer
         self._arrivals.put_member(order.peer, order.number)
-        self._paths.put_peer(order.peer, order.public_key)
-        self._engine.set_endpoint(peer, self._paths.best(order.peer), now)
+        if order.standard:
+            self._standard.setdefault(order.peer, None)
+            self._paths.drop_peer(order.peer)
+            return
+        self._standard.pop(order.peer, None)
+        self._paths.put_peer(order.peer, order.public_key, order.number)
 
     def _drop_peer(self, order: DropPeer, now: int) -> None:
         if order.peer in self._peers:
@@ -205,39 +202,55 @@ class PartyTunnel:
 
     def _put_policy(self, order: PutPolicy, now: int) -> None:
         self._friend.volunteers = order.volunteer
+        self._paths.put_policy(volunteer=order.volunteer, port_search=order.port_search)
+
+    def _put_picks(self, order: PutPicks, now: int) -> None:
+        self._paths.put_picks(order.picks, now)
+
+    def _check_peer(self, order: CheckPeer, now: int) -> None:
+        self._paths.check(order.peer, now)
 
     def _change_network(self, order: ChangeNetwork, now: int) -> None:
         self._relays.change_network(now)
-
-    def _put_usable(self, usable: Sequence[Usable], now: int) -> None:
-        pass
+        self._paths.change_network(order.reason, now)
 
     def _forget(self, peer: PeerId) -> None:
         key = self._peers.pop(peer).public_key
         del self._ids[key]
         self._engine.drop_peer(key)
         self._arrivals.drop_member(peer)
+        self._standard.pop(peer, None)
         self._paths.drop_peer(peer)
+
+    # --- the relays' news -----------------------------------------------------------------------
 
     def _take(self, datagrams: list[bytes], source: Place, now: int) -> None:
         self.data.take(datagrams, source, now)
 
+    def _put_bound(self, bound: Sequence[BoundRelay], now: int) -> None:
+        self._paths.put_relays(bound, now)
+        self._arrivals.stirred = True
+        self._settle(now)
+
     # --- after every wake-up --------------------------------------------------------------------
 
     def _note_data(self, peer: Peer, now: int, sent: bool) -> None:
-        self._paths.note_data(self._ids[peer.public_key], now)
+        self._paths.note_data(self._ids[peer.public_key], now, sent)
 
     def _settle(self, now: int) -> None:
         """Let out what the cores have to send and to say."""
         engine, paths = self._engine, self._paths
+        if self._arrivals.stirred:
+            self._arrivals.stirred = False
+            self._aim(now)
         for path in paths.take_notices():
-            if isinstance(path, Opened | Switched | Lost) and path.peer in self._peers:
-                engine.set_endpoint(self._peers[path.peer], paths.best(path.peer), now)
             self._tell(path)
-        for address, datagram in paths.take_outgoing():
-            self._outside.send(address, [datagram])
+        for place, datagram in paths.take_outgoing():
+            self._outside.send(place, [datagram])
         for place, datagram in engine.take_outgoing():
             self._outside.send(place, [datagram])
+        if self._standard:
+            self._follow()
         for session in engine.take_notices():
             peer = self._ids.get(session.peer.public_key)
             if peer is None:
@@ -248,6 +261,29 @@ class PartyTunnel:
                 self._tell(Expired(peer=peer, reason=session.reason))
         if now >= self._counters_due_ns:
             self._count(now)
+
+    def _aim(self, now: int) -> None:
+        """Let the engine send to where the path core says."""
+        for peer, wireguard in self._peers.items():
+            if peer in self._standard:
+                continue
+            best, second = self._paths.best(peer), self._paths.second(peer, now)
+            if (best, second) != (wireguard.endpoint, wireguard.second):
+                self._engine.set_endpoint(wireguard, best, now, second)
+
+    def _follow(self) -> None:
+        """A standard WireGuard moves itself: tell where to."""
+        for peer, old in self._standard.items():
+            place = self._peers[peer].endpoint
+            if place is None or place == old:
+                continue
+            self._standard[peer] = place
+            path = _unmeasured(place)
+            if old is None:
+                self._tell(Opened(peer=peer, path=path, took_ms=0))
+            else:
+                why = "its packets come from there now"
+                self._tell(Switched(peer=peer, old=_unmeasured(old), new=path, reason=why))
 
     def _count(self, now: int) -> None:
         self._counters_due_ns = now + COUNTERS_SPACING_NS
@@ -275,7 +311,7 @@ class PartyTunnel:
 
     def _counter(self, peer: PeerId) -> PeerCounters:
         wireguard = self._peers[peer]
-        rtt_us, loss_permille = self._paths.quality(peer)
+        rtt_us, loss_permille, jitter_us = self._paths.quality(peer)
         return PeerCounters(
             peer=peer,
             rx_bytes=wireguard.rx_bytes,
@@ -284,7 +320,15 @@ class PartyTunnel:
             tx_packets=wireguard.tx_packets,
             rtt_us=rtt_us,
             loss_permille=loss_permille,
+            jitter_us=jitter_us,
         )
+
+
+def _unmeasured(place: Place) -> PathQuality:
+    """How a member is reached that answers no probes."""
+    if isinstance(place, Via):
+        return PathQuality(kind=place.carrier, address=place.name, rtt_us=0, relay=place.name)
+    return PathQuality(kind="direct", address=endpoint.text(place), rtt_us=0)
 
 
 _ORDERS: dict[type[AnyOrder], Callable[[PartyTunnel, Any, int], None]] = {
@@ -295,6 +339,8 @@ _ORDERS: dict[type[AnyOrder], Callable[[PartyTunnel, Any, int], None]] = {
     PutCandidates: PartyTunnel._put_candidates,
     PutServers: PartyTunnel._put_servers,
     PutRelays: PartyTunnel._put_relays,
+    PutPicks: PartyTunnel._put_picks,
+    CheckPeer: PartyTunnel._check_peer,
     PutPolicy: PartyTunnel._put_policy,
     ChangeNetwork: PartyTunnel._change_network,
 }

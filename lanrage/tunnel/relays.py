@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from lanrage.protocols import endpoint
 from lanrage.protocols.endpoint import Address, Place, Via
@@ -32,6 +32,7 @@ from lanrage.protocols.relay.binding import (
 )
 from lanrage.tunnel.messages import RelayBound, RelayGrant, RelayMeasured, RelayUnbound
 from lanrage.tunnel.outside import Carrier, Outside
+from lanrage.tunnel.paths import BoundRelay
 
 MS = 1_000_000
 TCP_AFTER_NS = 700 * MS  # without any relay over UDP
@@ -41,14 +42,6 @@ TCP_AGAIN_NS = tuple(s * 1000 * MS for s in (1, 2, 4, 8, 15))  # after a link br
 RELAYS_MAX = 8
 
 Notice: TypeAlias = RelayBound | RelayUnbound | RelayMeasured
-
-
-class Usable(NamedTuple):
-    """A relay that forwards to us, over "relay" (UDP) or "tcp"."""
-
-    name: str
-    carrier: str
-    rtt_ns: int
 
 
 class Link(Carrier, Protocol):
@@ -91,7 +84,7 @@ class Relays:
         dial: Dial | None,
         deliver: Callable[[list[bytes], Place, int], None],
         tell: Callable[[Notice], None],
-        usable: Callable[[Sequence[Usable], int], None],
+        usable: Callable[[Sequence[BoundRelay], int], None],
     ) -> None:
         self.drops: dict[str, int] = {}
         self._private_key = private_key
@@ -101,7 +94,7 @@ class Relays:
         self._deliver = deliver
         self._tell = tell
         self._usable = usable
-        self._said: list[Usable] = []
+        self._said: list[BoundRelay] = []
         self._relays: dict[str, _Relay] = {}  # nearest first
         self._of: dict[Address, _Relay] = {}
         self._without_ns: int | None = None  # since when no relay is bound over UDP
@@ -322,12 +315,12 @@ class Relays:
             self._tell(_said(relay.grant.relay, "tcp", notice))
 
     def _say_usable(self, now: int) -> None:
-        usable: list[Usable] = []
+        usable: list[BoundRelay] = []
         for name, relay in self._relays.items():
             if relay.udp.is_bound:
-                usable.append(Usable(name, "relay", relay.udp.rtt_ns))
+                usable.append(BoundRelay(name, "relay", relay.udp.rtt_ns))
             elif relay.tcp.is_bound:
-                usable.append(Usable(name, "tcp", relay.tcp.rtt_ns))
+                usable.append(BoundRelay(name, "tcp", relay.tcp.rtt_ns))
         if usable != self._said:
             self._said = usable
             self._usable(usable, now)
