@@ -25,7 +25,7 @@ GIVE_UP_NS = 5000 * MS
 REST_MIN_NS = 20_000 * MS
 REST_SPREAD_NS = 6_000 * MS
 SLACK_NS = 2_000 * MS  # a rest may end this much early, to share a wake-up
-AGAIN_NS = 5_000 * MS
+AGAIN_NS = 2_000 * MS
 SERVERS_MAX = 8
 
 

@@ -94,8 +94,10 @@ SUSPECT_STEPS_NS = tuple(range(0, 2300 * MS, 100 * MS))
 UNPROVEN_SPACING_NS = 400 * MS  # pings to ways that never answered, while in doubt
 SWITCH_NS = 500 * MS  # silence after which another way that answers takes over
 LOST_NS = 2000 * MS  # silence after which a path is given up
+TELL_DOUBT_NS = 200 * MS  # a doubt shorter than that is not worth a word
 DOUBTS_SPACING_NS = 10_000 * MS  # between two notices of doubt
 LOSSY_PERMILLE, LOSSY_COUNT = 250, 16  # losing so much of so many is worse than a worse tier
+MEASURED_COUNT = 9  # round trips before jitter and loss mean anything
 LOSS_NS_PER_PERMILLE = MS  # what a lost round trip is worth in a comparison: 1 % as 10 ms
 SECOND_FRESH_NS = 3000 * MS  # a second way that answered so recently is known to work
 SECOND_IDLE_NS = 45_000 * MS  # the same while nothing flows and beats are slow
@@ -200,8 +202,9 @@ class Way:
     @property
     def cost_ns(self) -> int:
         """What decides within a tier: round trip, jitter, and loss as if it were delay."""
-        loss_ns = self.loss_permille * LOSS_NS_PER_PERMILLE if self.outcome_count > 8 else 0
-        return self.rtt_ns + self.jitter_ns + loss_ns
+        if self.outcome_count < MEASURED_COUNT:
+            return self.rtt_ns
+        return self.rtt_ns + self.jitter_ns + self.loss_permille * LOSS_NS_PER_PERMILLE
 
     @property
     def quality(self) -> PathQuality:
@@ -365,7 +368,8 @@ class Reach:
         self._expire(now_ns)
         if self.deadline_ns is not None and now_ns >= self.deadline_ns:
             self.deadline_ns = None
-            self._fire(Trigger.DEADLINE, now_ns)
+            other = self.second_way(now_ns) if self.state is State.SUSPECT else None
+            self._fire(Trigger.ANSWERED if other else Trigger.DEADLINE, now_ns, other)
         if self.beat_ns is not None and now_ns >= self.beat_ns - IDLE_SLACK_NS * self._can_wait():
             self._beat(now_ns)
         step_due = self._step_due()
@@ -584,6 +588,8 @@ class Reach:
                 self._ping(way, now_ns)
         while (due := self._step_due()) is not None and due <= now_ns:
             self.step += 1
+        if self.state is State.SUSPECT:
+            self._wonder(now_ns)
         if self.state is State.SEARCHING:
             wait_ns = SEARCH_NS[min(self.searches, len(SEARCH_NS) - 1)]
             self.searches += 1
@@ -667,11 +673,19 @@ class Reach:
         self.doubted_ns = now_ns
         asking_ns = best.asking_ns if best.unanswered else now_ns
         self.deadline_ns = max(asking_ns + LOST_NS, now_ns + SWITCH_NS)
-        self._tell_doubt(best, now_ns)
-        self.mapping.ask_again(now_ns)
         self._start_round(SUSPECT_STEPS_NS, now_ns)
 
+    def _wonder(self, now_ns: int) -> None:
+        """The doubt lasts: it is no single lost packet."""
+        silent_ns = now_ns - self.doubted_ns
+        if silent_ns >= TELL_DOUBT_NS and self.best is not None:
+            self._tell_doubt(self.best, now_ns)
+        if silent_ns >= SWITCH_NS:
+            self.mapping.ask_again(now_ns)
+
     def _tell_doubt(self, best: Way, now_ns: int) -> None:
+        if self.doubt_told:
+            return
         if self.doubt_told_ns and now_ns - self.doubt_told_ns < DOUBTS_SPACING_NS:
             return
         self.doubt_told_ns, self.doubt_told = now_ns, True
@@ -681,7 +695,7 @@ class Reach:
                 peer=self.peer,
                 path=best.quality,
                 second=second.quality if second else None,
-                silent_ms=(now_ns - best.answered_ns) // MS,
+                silent_ms=(now_ns - best.asking_ns) // MS,
             )
         )
 

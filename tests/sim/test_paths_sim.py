@@ -136,7 +136,7 @@ def test_five_percent_loss_neither_loses_nor_switches_a_path_in_ten_minutes() ->
         network.run(600)
         assert not a.of(Lost) + b.of(Lost), f"seed {seed}"
         switches += len(a.of(Switched)) + len(b.of(Switched))
-        rtt_us, loss = a.paths.quality("b")
+        rtt_us, loss, _ = a.paths.quality("b")
         assert 40_000 <= rtt_us <= 46_000, f"seed {seed}"
         assert 0 < loss < 300, f"seed {seed}"
     assert switches <= 4
