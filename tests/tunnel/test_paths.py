@@ -707,6 +707,8 @@ def test_friends_are_asked_to_pass_on_only_when_a_pair_does_not_succeed_by_itsel
         arrived = probe.open_probe(datagram, strangers)
         assert arrived is not None
         core.receive(probe.pong(strangers, arrived, SEEN), to, T0 + 20 * MS)
+    assert core.direct_of("friend") == SEEN
+    assert core.member_at(SEEN) == "friend"
     core.put_candidates("peer", listed(AWAY), T0 + 20 * MS)
     friend = Via("friend", "friend", wire.number(1, 2))
     assert friend not in {to for to, _ in core.take_outgoing()}
@@ -715,5 +717,3 @@ def test_friends_are_asked_to_pass_on_only_when_a_pair_does_not_succeed_by_itsel
         core.handle_timer(due)
         tried |= {to for to, _ in core.take_outgoing()}
     assert friend in tried
-    assert core.direct_of("friend") == SEEN
-    assert core.member_at(SEEN) == "friend"
