@@ -99,6 +99,8 @@ class Relays:
         self._of: dict[Address, _Relay] = {}
         self._without_ns: int | None = None  # since when no relay is bound over UDP
         self._holds_ns: int | None = None  # since when one is
+        self._links: list[Link] = []
+        self._due_ns: int | None = None  # of everything but the links; asked after every wake-up
 
     def close(self) -> None:
         for relay in self._relays.values():
@@ -167,9 +169,9 @@ class Relays:
         self._settle(now)
 
     def timer(self) -> int | None:
-        dues = [binding.timer() for binding in self._bindings()]
-        dues += [relay.link.timer() for relay in self._relays.values() if relay.link is not None]
-        dues.append(self._policy_due())
+        if not self._links:
+            return self._due_ns
+        dues = [self._due_ns, *(link.timer() for link in self._links)]
         return min((due for due in dues if due is not None), default=None)
 
     def handle_timer(self, now: int) -> None:
@@ -177,9 +179,8 @@ class Relays:
             return
         for binding in self._bindings():
             binding.handle_timer(now)
-        for relay in list(self._relays.values()):
-            if relay.link is not None:
-                relay.link.handle_timer(now)
+        for link in self._links:
+            link.handle_timer(now)
         self._settle(now)
 
     # --- one relay ------------------------------------------------------------------------------
@@ -294,6 +295,9 @@ class Relays:
                 if relay.link is not None:
                     relay.link.send([datagram], now, urgent=True)
         self._say_usable(now)
+        self._links = [relay.link for relay in self._relays.values() if relay.link is not None]
+        dues = [self._policy_due(), *(binding.timer() for binding in self._bindings())]
+        self._due_ns = min((due for due in dues if due is not None), default=None)
 
     def _take_notices(self, relay: _Relay, now: int) -> None:
         for notice in relay.udp.take_notices():

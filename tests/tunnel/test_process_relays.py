@@ -15,7 +15,6 @@ from lanrage.lab.switch import Line
 from lanrage.lab.topology import Home, Kind, Router, Server, Topology
 from lanrage.tunnel.messages import (
     AnyOrder,
-    CheckPeer,
     Configure,
     Configured,
     Counters,
@@ -220,5 +219,4 @@ async def test_after_a_restart_of_the_relay_members_are_bound_again_within_two_s
         ping, alice.side, bob.side.inside, "-c", "150", "-i", "0.02"
     )
     assert sent == 150
-    assert received >= 50, "it stopped for two seconds at most"
-    alice.orders(CheckPeer(peer="bob"))
+    assert received >= 140, "what is relayed at all tells at once that the relay knows nobody"
