@@ -30,6 +30,7 @@ from projections.lobby import PeerView, Status
 
 LANRAGE = (sys.executable, "-m", "lanrage")
 CONTROL_PORT = 8667
+RELAY_TCP_PORT = 443
 READY_S_MAX = 20.0
 COMMAND_S_MAX = 30.0
 CONNECT_INTERVAL_S = 0.05
@@ -119,12 +120,19 @@ class Player:
 
     def get(self, path: str) -> bytes:
         """A view of the API."""
+        return self._ask("GET", path, None)
+
+    def post(self, path: str, body: object) -> bytes:
+        """An intent, as the page posts it: at once, with no command to be started first."""
+        return self._ask("POST", path, msgspec.json.encode(body))
+
+    def _ask(self, method: str, path: str, body: bytes | None) -> bytes:
         with contextlib.closing(self._connect()) as connection:
-            response = self._request(connection, path)
-            body = response.read()
+            response = self._request(connection, path, method, body)
+            answer = response.read()
         if response.status != 200:
-            raise NodeFailed(f"{self.name}: GET {path} answered {response.status}")
-        return body
+            raise NodeFailed(f"{self.name}: {method} {path} answered {response.status}")
+        return answer
 
     def status(self) -> Status:
         return msgspec.json.decode(self.get("/api/status"), type=Status)
@@ -209,11 +217,18 @@ class Player:
         return connection
 
     def _request(
-        self, connection: http.client.HTTPConnection, path: str
+        self,
+        connection: http.client.HTTPConnection,
+        path: str,
+        method: str = "GET",
+        body: bytes | None = None,
     ) -> http.client.HTTPResponse:
         assert self.ready is not None
         token = urlsplit(self.ready.dashboard).fragment.removeprefix("token=")
-        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+        headers = {"Authorization": f"Bearer {token}"}
+        if body is not None:
+            headers |= {"Content-Type": "application/json", "Origin": self.ready.api}
+        connection.request(method, path, body, headers)
         return connection.getresponse()
 
     def _follow(self) -> None:
@@ -235,37 +250,76 @@ class Player:
 
 
 class Control:
-    """`lanrage control` on a server of the lab."""
+    """`lanrage control` on a server of the lab, for those behind strict firewalls on port 443."""
 
-    def __init__(self, computer: Computer, state: Path) -> None:
+    def __init__(self, computer: Computer, state: Path, port: int = CONTROL_PORT) -> None:
         self.computer = computer
         self.state = state
-        self.url = f"http://{computer.address}:{CONTROL_PORT}"
+        self.port = port
+        self.url = f"http://{computer.address}:{port}"
         self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def secret(self) -> Path:
+        """The file that relays need to register."""
+        return self.state / "relay.secret"
 
     def start(self) -> None:
         """Returns when it accepts connections."""
-        listen = f"0.0.0.0:{CONTROL_PORT}"
+        listen = f"0.0.0.0:{self.port}"
         self.process = self.computer.popen(
             [*LANRAGE, "control", "--listen", listen],
             log="control",
             env={"LANRAGE_STATE": os.fspath(self.state)},
         )
-        deadline_s = time.monotonic() + READY_S_MAX
-        while not self._answers():
-            if self.process.poll() is not None or time.monotonic() > deadline_s:
-                said = self.computer.log_file("control").read_text(errors="replace").strip()
-                raise NodeFailed(f"the control server did not start: {said.rpartition(chr(10))[2]}")
-            time.sleep(CONNECT_INTERVAL_S)
-
-    def _answers(self) -> bool:
-        with self.computer.socket(socket.SOCK_STREAM) as probe:
-            return probe.connect_ex(("127.0.0.1", CONTROL_PORT)) == 0
+        _wait_for_port(self.computer, self.port, self.process, "control")
 
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+
+
+class Relay:
+    """`lanrage relay` on a server of the lab, with its TCP front on port 443."""
+
+    def __init__(self, computer: Computer, state: Path, control: Control) -> None:
+        self.computer = computer
+        self.state = state
+        self.control = control
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when its TCP front accepts connections; see `wait_until_offered`."""
+        argv = [*LANRAGE, "relay", "--control", self.control.url]
+        argv += ["--secret", os.fspath(self.control.secret), "--tcp-listen", "0.0.0.0:443"]
+        self.process = self.computer.popen(
+            argv, log="relay", env={"LANRAGE_STATE": os.fspath(self.state)}
+        )
+        _wait_for_port(self.computer, RELAY_TCP_PORT, self.process, "relay")
+
+    def kill(self) -> None:
+        """kill -9 of everything that it consists of, and gone when this returns."""
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def _wait_for_port(
+    computer: Computer, port: int, process: subprocess.Popen[bytes], program: str
+) -> None:
+    deadline_s = time.monotonic() + READY_S_MAX
+    while not _answers(computer, port):
+        if process.poll() is not None or time.monotonic() > deadline_s:
+            said = computer.log_file(program).read_text(errors="replace").strip()
+            raise NodeFailed(f"the {program} did not start: {said.rpartition(chr(10))[2]}")
+        time.sleep(CONNECT_INTERVAL_S)
+
+
+def _answers(computer: Computer, port: int) -> bool:
+    with computer.socket(socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def wait_until_connected(players: Sequence[Player], timeout_s: float) -> None:
