@@ -5,7 +5,8 @@ if it came from the address at which *a* has proven to be reached directly, to t
 has. So it makes one hop and never two, and nobody who is no member gets anything forwarded. Both
 ends find out by probing whether it works, and prefer any other way that is better.
 
-What friends may use of our line is limited for all of them together.
+What friends may use of our line is limited for all of them together. A part of that is kept for
+probes and handshakes: bulk that meets its limit must not look like a way that is dying.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from lanrage.protocols.endpoint import Address
 SECOND = 1_000_000_000
 PACKETS_PER_S, PACKETS_BURST = 4_000, 1_000
 BYTES_PER_S, BYTES_BURST = 2_500_000, 500_000  # 20 Mbit/s
+DATA_SHARE = 0.9  # of a burst; the rest is for what is about the path itself
+TRANSPORT = 4
 
 
 @dataclass(slots=True)
@@ -30,10 +33,10 @@ class Budget:
     spent: float = 0.0
     at_ns: int = 0
 
-    def has_left(self, now_ns: int) -> bool:
+    def has_left(self, share: float, now_ns: int) -> bool:
         self.spent = max(0.0, self.spent - (now_ns - self.at_ns) * self.per_s / SECOND)
         self.at_ns = now_ns
-        return self.spent < self.burst
+        return self.spent < share * self.burst
 
 
 class Friend:
@@ -54,7 +57,8 @@ class Friend:
             return self._drop("friend_unwilling", count)
         if to is None:
             return self._drop("friend_unreached", count)
-        if not (self._packets.has_left(now_ns) and self._bytes.has_left(now_ns)):
+        share = DATA_SHARE if datagrams[0][0] == TRANSPORT else 1.0
+        if not (self._packets.has_left(share, now_ns) and self._bytes.has_left(share, now_ns)):
             return self._drop("friend_budget", count)
         self._packets.spent += count
         self._bytes.spent += sum(map(len, datagrams))

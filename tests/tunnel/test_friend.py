@@ -138,6 +138,16 @@ def test_what_friends_use_of_our_line_is_bounded(us: Us) -> None:
     assert us.friend.drops["friend_budget"] == 12_000 - packets
 
 
+def test_probes_get_through_where_data_has_used_up_its_share(us: Us) -> None:
+    probe = stamped([PROBE], wire.number(BOB, CAROL))
+    for tick in range(1000):
+        us.unwrap(ADDRESSES["bob"], BOB, CAROL, S + tick * S // 2000)
+        if tick % 10 == 0:
+            us.arrivals.unwrap(probe, ADDRESSES["bob"], S + tick * S // 2000)
+    assert us.friend.drops["friend_budget"] > 0
+    assert [run for _, run in us.sent].count(probe) == 100
+
+
 def test_large_batches_are_bounded_by_their_bytes(us: Us) -> None:
     batch = stamped([b"\x04\0\0\0" + bytes(1440)] * 40, wire.number(BOB, CAROL))
     for tick in range(1000):
