@@ -24,6 +24,9 @@ class SmallRelay:
         self.forwarded = 0
         self.boot = b"boot 1  "
         self.name = endpoint.text((host, PORT))
+        # A standard WireGuard, which binds to nothing: its number, and whom it talks to.
+        self.phone: tuple[int, ...] = ()
+        self._phone_at: Address | None = None
         self._members: dict[int, Address] = {}
         self._numbers: dict[Address, int] = {}
         self._keys: dict[int, wire.Keys] = {}
@@ -61,15 +64,26 @@ class SmallRelay:
                 datagram, source = self._socket.recvfrom(65_535)
             except BlockingIOError:
                 return
-            if wire.is_control(datagram):
+            if datagram[1:4] == bytes(3) and datagram[0] in wire.RELAYED and self.phone:
+                self._from_phone(datagram, source)
+            elif wire.is_control(datagram):
                 self._answer(datagram, source)
             elif wire.is_relayed(datagram):
                 self._forward(datagram, source)
+
+    def _from_phone(self, datagram: bytes, source: Address) -> None:
+        sender, receiver = self.phone
+        self._phone_at = source
+        self._socket.sendto(
+            wire.stamp(datagram, wire.number(sender, receiver)), self._members[receiver]
+        )
 
     def _forward(self, datagram: bytes, source: Address) -> None:
         sender, receiver = wire.ends(wire.number_of(datagram))
         if self._numbers.get(source) != sender:
             self._socket.sendto(wire.stranger(wire.Stranger(self.boot)), source)
+        elif receiver in self.phone[:1] and self._phone_at is not None:
+            self._socket.sendto(wire.unstamp(datagram), self._phone_at)
         elif receiver in self._members:
             self.forwarded += 1
             self._socket.sendto(datagram, self._members[receiver])

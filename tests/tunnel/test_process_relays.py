@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +29,7 @@ from lanrage.tunnel.messages import (
     RelayBound,
     Switched,
 )
-from tests.tunnel.pair import Side, ping
+from tests.tunnel.pair import Side, ping, wait_until
 from tests.tunnel.small_relay import SmallRelay
 from tests.tunnel.test_process import End, started
 
@@ -220,3 +222,44 @@ async def test_after_a_restart_of_the_relay_members_are_bound_again_within_two_s
     )
     assert sent == 150
     assert received >= 140, "what is relayed at all tells at once that the relay knows nobody"
+
+
+async def test_a_standard_wireguard_behind_a_relay_is_reached_where_it_speaks(hard: Town) -> None:
+    alice, bob = hard.members
+    hard.offer_relay()
+    await alice.end.hears(RelayBound)
+    hard.relay.phone = (9, alice.number)
+    phone = replace(bob.side, interface="lrrphone", inside="10.9.0.9", private=bytes([5]) * 32)
+    order = PutPeer(
+        peer="phone",
+        public_key=phone.public,
+        allowed=(f"{phone.inside}/32",),
+        keepalive_s=0,
+        number=9,
+        standard=True,
+    )
+    alice.orders(order)
+    start_phone(hard, phone, alice)
+    sent = await asyncio.to_thread(ping, phone, alice.side.inside, "-c", "5", "-i", "0.1")
+    assert sent == (5, 5)
+    opened = await alice.end.hears(Opened)
+    assert (opened.peer, opened.path.kind, opened.path.relay) == ("phone", "relay", hard.relay.name)
+    sent = await asyncio.to_thread(ping, alice.side, phone.inside, "-c", "5", "-i", "0.1")
+    assert sent == (5, 5)
+
+
+def start_phone(town: Town, phone: Side, to: Member) -> None:
+    """Debian's wireguard-go, told that the relay is its peer."""
+    env = {"LOG_LEVEL": "error", "WG_PROCESS_FOREGROUND": "1"}
+    town.lab.computer("bob").popen(["wireguard-go", "-f", phone.interface], env=env)
+    wait_until(Path(f"/var/run/wireguard/{phone.interface}.sock").exists)
+    config = town.lab.folder / "phone.conf"
+    private, public = (base64.b64encode(key).decode() for key in (phone.private, to.side.public))
+    config.write_text(
+        f"[Interface]\nPrivateKey = {private}\n[Peer]\nPublicKey = {public}\n"
+        f"AllowedIPs = {to.side.inside}/32\nEndpoint = {town.relay.name}\n"
+    )
+    phone.run("wg", "setconf", phone.interface, str(config))
+    phone.run("ip", "addr", "add", f"{phone.inside}/24", "dev", phone.interface)
+    phone.run("ip", "link", "set", phone.interface, "mtu", "1420", "up")
+    phone.run("ip", "route", "replace", f"{to.side.inside}/32", "dev", phone.interface)
