@@ -9,19 +9,20 @@ up. What it reports are notices; what they mean is decided elsewhere.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 import msgspec
 
 from lanrage.control import messages as m
+from lanrage.control.backoff import Backoff
 from lanrage.control.entry import Joined, create, enter, join
 from lanrage.control.link import Link, dial, first
 from lanrage.control.messages import Pick, Relay
 from lanrage.control.refused import refusal
+from lanrage.control.relays import HERE
 from lanrage.identity import Identity
-from lanrage.protocols import partylog
+from lanrage.protocols import endpoint, partylog
 from lanrage.protocols.invite import Invite
 from lanrage.protocols.partylog import Chain, Invalid
 from lanrage.refusal import Refusal
@@ -44,12 +45,12 @@ __all__ = [
     "join",
 ]
 
-RETRY_FIRST_S: Final = 0.25
-RETRY_MAX_S: Final = 15.0
 STEADY_S: Final = 5.0  # a connection that lasted this long makes the next retry quick again
 WELCOME_S: Final = 5.0  # from hello to the server's answer
 APPEND_S: Final = 10.0  # for one append, reconnecting included
 APPEND_TRIES_MAX: Final = 16
+MEASURED_MAX: Final = 8  # relays in one report
+MEASURED_MAX_MS: Final = 10_000
 SIGNALS_MAX: Final = 256  # signals waiting to be sent; the oldest go first
 _WHAT: Final = "Not done"
 
@@ -125,6 +126,7 @@ class ControlClient:
         self._identity = identity
         self._deliver = deliver
         self._session: _Session | None = None
+        self._rtts_ms: dict[str, int] = {}
         self._kept: tuple[Joined, Link] | None = None  # from a join, for the session that follows
 
     async def join(self, invite: Invite, name: str | None = None) -> Joined | Refusal:
@@ -155,6 +157,7 @@ class ControlClient:
         self._drop_kept()
         if target is not None:
             self._session = _Session(self._identity, target, self._deliver, link)
+            self._session.measured(self._rtts_ms)
 
     def _fitting(self, target: Target | None) -> Link | None:
         """The connection of the join that led to this target, if it is just at its chain."""
@@ -179,7 +182,11 @@ class ControlClient:
             self._session.signal(to, sealed)
 
     def measured(self, rtts_ms: Mapping[str, int]) -> None:
-        """Round trips to relays by name: told to control now and after each reconnect."""
+        """Round trips to relays by name, all that are known: told to control now and after each
+        reconnect."""
+        self._rtts_ms = dict(rtts_ms)
+        if self._session is not None:
+            self._session.measured(self._rtts_ms)
 
     async def close(self) -> None:
         self._drop_kept()
@@ -209,6 +216,9 @@ class _Session:
         self._link: Link | None = None
         self._connected = asyncio.Event()
         self._outbox: asyncio.Queue[m.FromNode] = asyncio.Queue(SIGNALS_MAX)
+        self._rtts_ms: Mapping[str, int] = {}
+        self._relays: frozenset[str] | None = None  # as granted over this connection
+        self._told: m.Measured | None = None  # over this connection
         self._answers: dict[int, asyncio.Future[_Answer | None]] = {}
         self._appends = 0
         self._one_append = asyncio.Lock()  # our own would only race each other
@@ -233,16 +243,14 @@ class _Session:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        delay = RETRY_FIRST_S
+        backoff = Backoff()
         while True:
             began = loop.time()
             ended = await self._once()
             self._report(Disconnected(ended.url, ended.reason, ended.code))
             if loop.time() - began > STEADY_S and ended.url:
-                delay = RETRY_FIRST_S
-            # Jitter: not everybody comes back in the same instant after a restart.
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
-            delay = min(delay * 2, RETRY_MAX_S)
+                backoff.reset()
+            await asyncio.sleep(backoff.next_s())
 
     async def _once(self) -> Disconnected:
         link = await self._connection()
@@ -256,7 +264,7 @@ class _Session:
             ended = await self._read(link)
             return Disconnected(link.url, ended.why, ended.code)
         finally:
-            self._link = None
+            self._link = self._relays = self._told = None
             self._connected.clear()
             writer.cancel()
             self._fail_answers()
@@ -310,6 +318,12 @@ class _Session:
                 case m.Signal(sender=sender, sealed=sealed):
                     if sender in self._chain.members:
                         self._report(SignalArrived(sender, sealed))
+                case m.Relays(relays=relays):
+                    self._relays = frozenset(each.relay for each in relays)
+                    self._report(Granted(tuple(_reached(each, link.host) for each in relays)))
+                    self.measured(self._rtts_ms)
+                case m.Picks(picks=picks):
+                    self._report(Picked(picks))
                 case m.Refused(id=0, code=code, reason=reason):
                     return refusal(_WHAT, code, reason)
                 case m.Appended() | m.Conflict() | m.Refused():
@@ -342,6 +356,22 @@ class _Session:
         if self._outbox.full():
             self._outbox.get_nowait()
         self._outbox.put_nowait(m.Send(to=to, sealed=sealed))
+
+    def measured(self, rtts_ms: Mapping[str, int]) -> None:
+        """A server that has granted nothing does not know what this means."""
+        self._rtts_ms = rtts_ms
+        if self._relays is None:
+            return
+        known = {
+            relay: max(0, min(rtt, MEASURED_MAX_MS))
+            for relay, rtt in rtts_ms.items()
+            if relay in self._relays
+        }
+        frame = m.Measured(rtts_ms=dict(list(known.items())[:MEASURED_MAX]))
+        if frame == (self._told or m.Measured(rtts_ms={})) or self._outbox.full():
+            return
+        self._told = frame
+        self._outbox.put_nowait(frame)
 
     async def append(self, build: Callable[[Chain], bytes | Invalid]) -> Chain | Refusal:
         tried: set[str] = set()
@@ -394,6 +424,19 @@ class _Session:
     def _fail_answers(self) -> None:
         for number in list(self._answers):
             self._answer(number, None)
+
+
+def _reached(relay: Relay, host: str) -> Relay:
+    """A relay on control's computer, which cannot know its own address, is where we reach it."""
+    here = f"[{host}]" if ":" in host else host
+    placed = tuple(
+        each.replace(HERE, here, 1) if each.startswith(f"{HERE}:") else each
+        for each in relay.addresses
+    )
+    usable = tuple(dict.fromkeys(each for each in placed if endpoint.parse(each) is not None))
+    return msgspec.structs.replace(
+        relay, addresses=usable, tcp=relay.tcp.replace(f"//{HERE}:", f"//{here}:")
+    )
 
 
 def _tell_bug(task: asyncio.Task[None]) -> None:

@@ -3,7 +3,8 @@
 Sending is level-triggered. A connection keeps how far it was told (chain length, presence) and the
 writer asks "what next?"; news only wake it up. So a slow reader costs no memory and cannot fall
 out of order: it gets the records that follow the last ones it took, whenever it takes them. Only
-signals and replies are queued, both bounded.
+signals and replies are queued, both bounded. Tickets for relays are made when they are sent, and
+again when half of their life is over.
 
 Order matters: records go before replies, so that whoever is told "conflict" or "appended" has
 already been sent all that led to it.
@@ -12,18 +13,34 @@ already been sent all that led to it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections import deque
 
-from lanrage.control import limits
-from lanrage.control.messages import PAGE, FromServer, Presence, Records, Refused, Signal, Welcome
+from lanrage.control import limits, tickets
+from lanrage.control.messages import (
+    PAGE,
+    FromServer,
+    Pick,
+    Picks,
+    Presence,
+    Records,
+    Refused,
+    Relays,
+    Signal,
+    Welcome,
+)
 from lanrage.control.parties import Party
+from lanrage.control.picks import Rtts
+from lanrage.control.tickets import PartyRelays
 
 
 class Audience:
     """Everybody connected for one party."""
 
-    def __init__(self, party: Party) -> None:
+    def __init__(self, party: Party, relays: PartyRelays) -> None:
         self.party = party
+        self.relays = relays
         self.conversations: list[Conversation] = []
 
     def enter(self, conversation: Conversation) -> None:
@@ -36,11 +53,17 @@ class Audience:
 
     def exit(self, conversation: Conversation) -> None:
         self.conversations.remove(conversation)
+        if not any(each.peer == conversation.peer for each in self.conversations):
+            self.relays.forget(conversation.peer)
         self.wake()
 
     def wake(self) -> None:
         for each in self.conversations:
             each.wake()
+
+    def measure(self, peer: str, rtts_ms: Rtts) -> None:
+        self.relays.measure(peer, rtts_ms)
+        self.wake()
 
     def online(self) -> tuple[str, ...]:
         members = self.party.chain.members
@@ -54,7 +77,9 @@ class Audience:
 
 
 class Conversation:
-    def __init__(self, peer: str, audience: Audience, told: int, guest: bool) -> None:
+    def __init__(
+        self, peer: str, audience: Audience, told: int, guest: bool, wants_relays: bool = False
+    ) -> None:
         self.peer = peer
         self.guest = guest  # holds an invite; must become a member soon
         self.present = not guest  # counts as online; a guest does from `Stay` on
@@ -63,6 +88,11 @@ class Conversation:
         self.final: Refused | None = None  # nothing follows it
         self._told = told  # length of the chain as sent
         self._told_online: tuple[str, ...] = ()
+        self._wants_relays = wants_relays
+        self._told_relays: tickets.Shown = ()
+        self._tickets_at = 0.0  # when they were made, on the monotonic clock
+        self._told_picks: tuple[Pick, ...] = ()
+        self._picks_seen = 0  # version of the party's picks
         self._welcome: Welcome | None = Welcome(
             length=self.party.chain.length, head=self.party.chain.head
         )
@@ -106,7 +136,8 @@ class Conversation:
                 return frame
             if self._over():
                 return None
-            await self._news.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), self._renewal_s())
 
     def _next(self) -> FromServer | None:
         if self._welcome is not None:
@@ -124,7 +155,37 @@ class Conversation:
         if self._told_online != online and not self.guest:
             self._told_online = online
             return Presence(online=online)
+        if self._wants_relays and not self.guest:
+            told = self._relays() or self._picks()
+            if told is not None:
+                return told
         return self._signals.popleft() if self._signals else None
+
+    def _relays(self) -> Relays | None:
+        shown = self.audience.relays.shown()
+        stale = bool(shown) and self._renewal_s() == 0
+        if shown == self._told_relays and not stale:
+            return None
+        self._told_relays, self._tickets_at = shown, time.monotonic()
+        return Relays(
+            relays=self.audience.relays.grants(self.party.chain, self.peer, int(time.time()))
+        )
+
+    def _renewal_s(self) -> float | None:
+        """Until tickets are to be made anew; None if there are none."""
+        if not self._told_relays:
+            return None
+        return max(0.0, self._tickets_at + tickets.RENEW_S - time.monotonic())
+
+    def _picks(self) -> Picks | None:
+        if self._picks_seen == self.audience.relays.version:
+            return None
+        self._picks_seen = self.audience.relays.version
+        picks = self.audience.relays.picks(self.peer)
+        if picks == self._told_picks:
+            return None
+        self._told_picks = picks
+        return Picks(picks=picks)
 
     def _page(self) -> Records | None:
         """The records that follow those sent, to the end, or to the departure of this peer."""

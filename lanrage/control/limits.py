@@ -28,6 +28,8 @@ APPENDS_PER_S: Final = 2.0
 APPENDS_BURST: Final = 30.0
 FOUNDED_PER_S: Final = 1.0
 FOUNDED_BURST: Final = 20.0
+LOADS_PER_S: Final = 1.0  # reports of one relay
+LOADS_BURST: Final = 10.0
 STUN_PER_S: Final = 20.0
 STUN_BURST: Final = 60.0
 

@@ -8,6 +8,7 @@ of RFC 8305.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
@@ -48,20 +49,41 @@ class Link:
 
     async def send(self, *frames: m.FromNode) -> None:
         """Best effort: a broken connection shows at the next `recv`."""
-        try:
-            for frame in frames:
-                await self._socket.send(m.encode(frame))
-        except ConnectionClosed:
-            return
+        for frame in frames:
+            await self.send_message(m.encode(frame))
 
-    async def recv(self) -> m.FromServer | Refusal:
+    @property
+    def host(self) -> str:
+        """The server's numeric address."""
+        address = self._socket.remote_address
+        return str(address[0]).partition("%")[0] if address else ""
+
+    async def send_message(self, message: bytes) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            await self._socket.send(message)
+
+    async def recv_message(self) -> bytes | str | Refusal:
         try:
-            message = await self._socket.recv()
+            return await self._socket.recv()
         except ConnectionClosed as closed:
             reason = closed.rcvd.reason if closed.rcvd is not None else ""
             return lost(self.url, plain(reason) or "the connection broke")
+
+    async def recv(self) -> m.FromServer | Refusal:
+        message = await self.recv_message()
+        if isinstance(message, Refusal):
+            return message
         frame = m.from_server(message)
         return foreign(self.url, "it sent something unintelligible") if frame is None else frame
+
+    async def answers(self, within_s: float) -> bool:
+        """Whether the other side answers a ping in time."""
+        try:
+            async with asyncio.timeout(within_s):
+                await (await self._socket.ping())
+        except (ConnectionClosed, TimeoutError):
+            return False
+        return True
 
     async def greet(self, what: str, *frames: m.FromNode) -> Refusal | None:
         """Say hello, and what else need not wait. None: welcome. Whoever is not, or does not wait
@@ -86,14 +108,14 @@ class Link:
         self._socket.transport.abort()
 
 
-async def dial(written: str) -> Link | Refusal:
+async def dial(written: str, subprotocol: str = m.SUBPROTOCOL) -> Link | Refusal:
     """Connect to one address and take its challenge."""
     url = websocket_url(written)
     if isinstance(url, Refusal):
         return url
     try:
         async with asyncio.timeout(DIAL_S):
-            return await _dial(written, url)
+            return await _dial(written, url, subprotocol)
     except TimeoutError:
         return unreachable(written, "it did not answer")
     except InvalidStatus as answer:
@@ -106,10 +128,10 @@ async def dial(written: str) -> Link | Refusal:
         return unreachable(written, _why(error))
 
 
-async def _dial(written: str, url: str) -> Link | Refusal:
+async def _dial(written: str, url: str, subprotocol: str) -> Link | Refusal:
     socket = await connect(
         url,
-        subprotocols=[Subprotocol(m.SUBPROTOCOL)],
+        subprotocols=[Subprotocol(subprotocol)],
         compression=None,
         proxy=None,
         user_agent_header="LANrage",
@@ -124,7 +146,7 @@ async def _dial(written: str, url: str) -> Link | Refusal:
     )
     answer: Link | Refusal = foreign(written, "it does not speak our protocol")
     try:
-        if socket.subprotocol == m.SUBPROTOCOL:
+        if socket.subprotocol == subprotocol:
             answer = _challenged(written, socket, await socket.recv())
     finally:
         if not isinstance(answer, Link):

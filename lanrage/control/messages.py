@@ -11,7 +11,8 @@ WebSocket subprotocol is `lanrage.control`. The server speaks first:
     Records, in pages, then as they come    Append   a record for the head
     Presence, whenever it changes           Send     a sealed signal for one member
     Appended | Conflict | Refused           Stay     once a guest has joined
-    Signal
+    Signal                                  Measured round trips to the relays
+    Relays, Picks, to who wants them
 
 A node need not wait for `Welcome` before it sends `Append`. Before an answer to `Append`, the
 server has sent every record that led to it, so the loser of a race can build anew at once.
@@ -161,6 +162,7 @@ class Hello(Frame, frozen=True, kw_only=True, tag="hello"):
     invite: Annotated[str, msgspec.Meta(max_length=52)] = ""  # of a guest: the invite's id
     proof: Annotated[bytes, msgspec.Meta(max_length=64)] = b""  # by the invite: "lanrage guest v1"
     genesis: Annotated[bytes, msgspec.Meta(max_length=RECORD_MAX)] = b""  # founds the party
+    relays: bool = False  # understands `Relays` and `Picks`, and tells `Measured`
 
 
 class Append(Frame, frozen=True, kw_only=True, tag="append"):
@@ -252,6 +254,7 @@ def hello(
     invite_seed: bytes = b"",
     invite: str = "",
     genesis: bytes = b"",
+    relays: bool = True,
 ) -> Hello:
     text = _bound(nonce, party, peer)
     proof = b""
@@ -267,6 +270,7 @@ def hello(
         invite=invite,
         proof=proof,
         genesis=genesis,
+        relays=relays,
     )
 
 

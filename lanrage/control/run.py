@@ -11,7 +11,9 @@ from typing import Final
 import msgspec
 
 from events.log import Log
+from lanrage.control import secret_file
 from lanrage.control.messages import DEFAULT_PORT
+from lanrage.control.secret_file import NAME
 from lanrage.control.server import ControlServer
 from lanrage.refusal import Refusal
 
@@ -19,8 +21,11 @@ LOG: Final = "control.sqlite"
 LOCK: Final = "control.lock"
 
 
-async def run(listen: str, state: Path, *, json: bool = False) -> Refusal | None:
-    """Serve until SIGINT or SIGTERM. `listen` is HOST:PORT, HOST or :PORT."""
+async def run(
+    listen: str, state: Path, *, json: bool = False, relay_secret: Path | None = None
+) -> Refusal | None:
+    """Serve until SIGINT or SIGTERM. `listen` is HOST:PORT, HOST or :PORT. `relay_secret`: the file
+    that relays have, too; by default one in `state`, made where it is missing."""
     place = _place(listen)
     if isinstance(place, Refusal):
         return place
@@ -33,11 +38,14 @@ async def run(listen: str, state: Path, *, json: bool = False) -> Refusal | None
             error.strerror or str(error),
             "Choose another with --state DIR.",
         )
+    secret = await asyncio.to_thread(secret_file.relay_secret, relay_secret or state / NAME)
+    if isinstance(secret, Refusal):
+        return secret
     log = await Log.open(state / LOG, session=secrets.token_hex(8), lock=LOCK)
     if isinstance(log, Refusal):
         return log
     try:
-        server = await ControlServer.start(*place, log)
+        server = await ControlServer.start(*place, log, relay_secret=secret)
         if isinstance(server, Refusal):
             return server
         _announce(place[0], server.port, json)

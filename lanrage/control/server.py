@@ -29,9 +29,14 @@ from events.log import Log
 from lanrage import __version__
 from lanrage.control import limits
 from lanrage.control import messages as m
+from lanrage.control import relay_messages as r
 from lanrage.control.conversation import DEPARTED, Audience, Conversation
+from lanrage.control.enrolment import enrol
+from lanrage.control.outgoing import send
 from lanrage.control.parties import Parties, Party
+from lanrage.control.relays import Relays
 from lanrage.control.responder import Responder
+from lanrage.control.tickets import PartyRelays
 from lanrage.protocols.partylog import Chain, Invalid, party_of
 from lanrage.protocols.partylog.rules import invite_rule
 from lanrage.refusal import Refusal
@@ -48,9 +53,13 @@ _silent.propagate = False
 class ControlServer:
     """Make one with `start`."""
 
-    def __init__(self, parties: Parties, creators: frozenset[str] | None) -> None:
+    def __init__(
+        self, parties: Parties, creators: frozenset[str] | None, relay_secret: bytes
+    ) -> None:
         self._parties = parties
         self._creators = creators
+        self._relay_secret = relay_secret
+        self._relays = Relays(self._relays_changed)
         self._audiences: dict[str, Audience] = {}
         self._founded = limits.Bucket(limits.FOUNDED_PER_S, limits.FOUNDED_BURST, time.monotonic())
         self._sources = _Sources()
@@ -60,13 +69,20 @@ class ControlServer:
 
     @classmethod
     async def start(
-        cls, host: str, port: int, log: Log, *, creators: frozenset[str] | None = None
+        cls,
+        host: str,
+        port: int,
+        log: Log,
+        *,
+        creators: frozenset[str] | None = None,
+        relay_secret: bytes = b"",
     ) -> ControlServer | Refusal:
         """Serve at `host` (empty: all addresses) and `port` (0: any free one). The log stays the
-        caller's to close. `creators`: who may found parties here; None for everybody."""
+        caller's to close. `creators`: who may found parties here; None for everybody.
+        `relay_secret`: what relays prove to register; without it only those on this computer do."""
         parties = Parties(log)
         await parties.load()
-        server = cls(parties, creators)
+        server = cls(parties, creators, relay_secret)
         for attempt in range(PORT_TRIES):
             try:
                 await server._listen(host, port)
@@ -82,6 +98,7 @@ class ControlServer:
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
+        self._relays.close()
         await self._parties.settled()
 
     async def _listen(self, host: str, port: int) -> None:
@@ -100,7 +117,7 @@ class ControlServer:
             sock=listener,
             process_request=_browser,
             create_connection=cast("type[ServerConnection]", partial(_Counted, self._sources)),
-            subprotocols=[Subprotocol(m.SUBPROTOCOL)],
+            subprotocols=[Subprotocol(m.SUBPROTOCOL), Subprotocol(r.SUBPROTOCOL)],
             compression=None,
             server_header="LANrage",
             open_timeout=limits.OPEN_S,
@@ -124,6 +141,8 @@ class ControlServer:
 
     async def _converse(self, connection: ServerConnection) -> None:
         with contextlib.suppress(ConnectionClosed, TimeoutError):
+            if connection.subprotocol == r.SUBPROTOCOL:
+                return await enrol(connection, self._relays, self._relay_secret)
             conversation = await self._greet(connection)
             if conversation is None:
                 return
@@ -176,8 +195,13 @@ class ControlServer:
             return refused
         if party.head_at(hello.length) != hello.head:
             return m.Refused(code="diverged", reason="this control server has another history")
-        audience = self._audiences.setdefault(hello.party, Audience(party))
-        return Conversation(hello.peer, audience, hello.length, guest and not departed)
+        audience = self._audiences.get(hello.party)
+        if audience is None:
+            audience = Audience(party, PartyRelays(self._relays))
+            self._audiences[hello.party] = audience
+        return Conversation(
+            hello.peer, audience, hello.length, guest and not departed, hello.relays
+        )
 
     async def _found(self, hello: m.Hello) -> Party | m.Refused:
         if self._creators is not None and hello.peer not in self._creators:
@@ -211,6 +235,9 @@ class ControlServer:
                     if not conversation.guest:
                         signal = m.Signal(sender=conversation.peer, sealed=sealed)
                         conversation.audience.forward(to, signal)
+                case m.Measured(rtts_ms=rtts_ms):
+                    if not conversation.guest:
+                        conversation.audience.measure(conversation.peer, rtts_ms)
                 case _:
                     await connection.close(m.CLOSE_GARBAGE, "not a frame of this protocol")
                     return
@@ -241,6 +268,11 @@ class ControlServer:
         party = audience.party.chain.party
         if not audience.conversations and self._audiences.get(party) is audience:
             del self._audiences[party]
+
+    def _relays_changed(self) -> None:
+        for audience in self._audiences.values():
+            audience.relays.refresh()
+            audience.wake()
 
 
 class _Sources:
@@ -302,12 +334,7 @@ async def _both(*jobs: Any) -> None:
 
 
 async def _send(connection: ServerConnection, frame: m.FromServer) -> None:
-    try:
-        async with asyncio.timeout(limits.SEND_S):
-            await connection.send(m.encode(frame))
-    except TimeoutError:
-        connection.transport.abort()
-        raise
+    await send(connection, m.encode(frame))
 
 
 def _guest_refused(hello: m.Hello, nonce: bytes, party: Party) -> m.Refused | None:

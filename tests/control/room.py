@@ -32,12 +32,17 @@ def now_ms() -> int:
 
 @asynccontextmanager
 async def serving(
-    state: Path, port: int = 0, creators: frozenset[str] | None = None
+    state: Path,
+    port: int = 0,
+    creators: frozenset[str] | None = None,
+    relay_secret: bytes = b"",
 ) -> AsyncIterator[ControlServer]:
     await asyncio.to_thread(state.mkdir, exist_ok=True)
     log = await Log.open(state / "control.sqlite", session="s" * 16)
     assert isinstance(log, Log), log
-    server = await ControlServer.start("127.0.0.1", port, log, creators=creators)
+    server = await ControlServer.start(
+        "127.0.0.1", port, log, creators=creators, relay_secret=relay_secret
+    )
     assert isinstance(server, ControlServer), server
     faults: list[object] = []
     loop = asyncio.get_running_loop()

@@ -25,6 +25,21 @@ FROM_SERVER: tuple[FromServer, ...] = (
     m.Conflict(id=1),
     m.Refused(id=1, code="used", reason="this invite was already used"),
     m.Signal(sender=ADA.peer, sealed=b"sealed"),
+    m.Relays(
+        relays=(
+            m.Relay(
+                relay="192.0.2.7:7777",
+                addresses=("192.0.2.7:7777", "[2001:db8::7]:7777"),
+                region="eu",
+                tcp="wss://192.0.2.7:443/",
+                pin="ab" * 32,
+                public_key=bytes(32),
+                boot=bytes(8),
+                ticket=bytes(82),
+            ),
+        )
+    ),
+    m.Picks(picks=(m.Pick(peer=BOB.peer, relay="192.0.2.7:7777", sum_ms=41),)),
 )
 FROM_NODE: tuple[FromNode, ...] = (
     m.hello(
@@ -40,7 +55,9 @@ FROM_NODE: tuple[FromNode, ...] = (
     m.Append(id=1, record=party.genesis()),
     m.Send(to=ADA.peer, sealed=b"sealed"),
     m.Stay(),
+    m.Measured(rtts_ms={"192.0.2.7:7777": 20}),
 )
+BEFORE_RELAYS = Path(__file__).parent.parent / "data" / "control" / "hello-before-relays.txt"
 
 
 def golden() -> list[bytes]:
@@ -55,6 +72,12 @@ def test_old_frames_still_read() -> None:
     frames = golden()
     assert tuple(m.from_server(each) for each in frames[: len(FROM_SERVER)]) == FROM_SERVER
     assert tuple(m.from_node(each) for each in frames[len(FROM_SERVER) :]) == FROM_NODE
+
+
+def test_a_hello_of_before_there_were_relays_asks_for_none() -> None:
+    hello = m.from_node(bytes.fromhex(BEFORE_RELAYS.read_text()))
+    assert isinstance(hello, m.Hello)
+    assert msgspec.structs.replace(hello, relays=True) == FROM_NODE[0]
 
 
 def test_each_side_reads_only_what_the_other_side_says() -> None:
