@@ -29,6 +29,10 @@ from lanrage.lab.topology import Home, Leg, Topology
 from lanrage.lab.wire import Plan, Port, Wire
 
 STOP_S_MAX = 5.0
+# With br_netfilter loaded a bridge itself carries out a DNAT into its own LAN, and sends nothing
+# back through the port it came in by: a computer could not hairpin to itself.
+_BRIDGED = "net.bridge.bridge-nf-call-iptables"
+_ROUTED = {_BRIDGED: "0"} if Path("/proc/sys", _BRIDGED.replace(".", "/")).exists() else {}
 _serials = itertools.count(1)
 
 
@@ -282,6 +286,7 @@ class Lab:
                     home.router.udp_stream_timeout_s
                 ),
                 **({"net.ipv6.conf.all.forwarding": "1"} if network6 else {}),
+                **_ROUTED,
             },
         )
         self._tell_router(home.name, ruleset(home.router, self.computer(home.name).address))
