@@ -53,6 +53,8 @@ class Link(Carrier, Protocol):
 
     def close(self) -> None: ...
 
+    def count_drops(self) -> dict[str, int]: ...
+
 
 Deliver: TypeAlias = Callable[[list[bytes], int], None]  # datagrams, now
 Changed: TypeAlias = Callable[[str | None, int], None]  # why it is closed; None: it is open; now
@@ -203,7 +205,7 @@ class Relays:
         self._hang_up(relay, "control does not offer it any more", now)
         self._take_notices(relay, now)
         for binding in (relay.udp, relay.tcp):
-            self._keep_drops(binding)
+            self._keep_drops(binding.drops)
 
     def _bindings(self) -> Iterator[Binding]:
         for relay in self._relays.values():
@@ -281,6 +283,7 @@ class Relays:
         self._outside.put_carrier(relay.grant.relay, None)
         if link is not None:
             link.close()
+            self._keep_drops(link.count_drops())
 
     # --- after every change ---------------------------------------------------------------------
 
@@ -333,13 +336,18 @@ class Relays:
         """Of all relays, by reason, since the start."""
         counted = dict(self.drops)
         for binding in self._bindings():
-            for reason, count in binding.drops.items():
-                counted[reason] = counted.get(reason, 0) + count
+            _add(counted, binding.drops)
+        for link in self._links:
+            _add(counted, link.count_drops())
         return counted
 
-    def _keep_drops(self, binding: Binding) -> None:
-        for reason, count in binding.drops.items():
-            self.drops[reason] = self.drops.get(reason, 0) + count
+    def _keep_drops(self, drops: dict[str, int]) -> None:
+        _add(self.drops, drops)
+
+
+def _add(total: dict[str, int], drops: dict[str, int]) -> None:
+    for reason, count in drops.items():
+        total[reason] = total.get(reason, 0) + count
 
 
 def _said(name: str, carrier: str, notice: BindingNotice) -> Notice:

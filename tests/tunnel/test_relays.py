@@ -108,6 +108,9 @@ class Link:
     def close(self) -> None:
         self.is_closed = True
 
+    def count_drops(self) -> dict[str, int]:
+        return {"tcp_old": 1}
+
 
 class World:
     def __init__(self, count: int) -> None:
@@ -252,6 +255,7 @@ def test_udp_takes_over_as_soon_as_it_works_and_the_link_is_closed_later(world: 
     world.run(TCP_CLOSE_NS)
     assert not world.open_links()
     assert len(world.links) == 1
+    assert world.relays.count_drops()["tcp_old"] == 1, "what it lost is not forgotten with it"
 
 
 def test_when_udp_stops_the_open_link_is_used_again_at_once(world: World) -> None:
