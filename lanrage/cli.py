@@ -167,6 +167,36 @@ def _add_log(add: Callable[..., Any]) -> None:
 def _add_servers(add: Callable[..., Any]) -> None:
     control = add("control", _control, "run the rendezvous server alone")
     control.add_argument("--listen", default="[::]:8667", metavar="HOST:PORT", type=_host_port)
+    control.add_argument("--relay-secret", type=Path, metavar="FILE", help="what relays must prove")
+    relay = add("relay", _relay, "forward what members cannot send each other directly")
+    relay.add_argument(
+        "--listen",
+        default="0.0.0.0:3478",
+        metavar="HOST:PORT",
+        type=_host_port,
+        help="UDP (default %(default)s); the next port answers STUN, too",
+    )
+    relay.add_argument(
+        "--tcp",
+        default="",
+        metavar="HOST:PORT",
+        type=_host_port,
+        help="also WebSocket over TLS, for networks without UDP; 443 gets through best",
+    )
+    relay.add_argument("--cert", type=Path, help="certificate (PEM); else one is made and pinned")
+    relay.add_argument("--key", type=Path, help="its private key (PEM)")
+    relay.add_argument("--region", default="", help="where it is, for people: eu, us-east, ...")
+    relay.add_argument("--control", default="", metavar="URL", help="the control to register with")
+    relay.add_argument(
+        "--advertise",
+        default="",
+        metavar="HOST:PORT",
+        type=_host_port,
+        help="where members reach it",
+    )
+    relay.add_argument(
+        "--secret", type=Path, help="the file shared with control (default: in the state directory)"
+    )
     tunnel = add("tunnel", _tunnel, "run the WireGuard engine alone, from a wg-quick file")
     tunnel.add_argument("config", type=Path)
     tunnel.add_argument("--interface", type=_interface)
@@ -589,7 +619,26 @@ def _control(args: argparse.Namespace) -> Outcome:
     _end_by_ctrl_c()
     from lanrage.control.run import run
 
-    return _run(run(args.listen, _state(args), json=args.json))
+    return _run(run(args.listen, _state(args), json=args.json, relay_secret=args.relay_secret))
+
+
+def _relay(args: argparse.Namespace) -> Outcome:
+    _end_by_ctrl_c()
+    from lanrage.relay.run import Settings, run
+
+    settings = Settings(
+        listen=args.listen,
+        tcp=args.tcp,
+        cert=args.cert,
+        key=args.key,
+        region=args.region,
+        control=args.control,
+        advertise=args.advertise,
+        secret=args.secret,
+        state=_state(args),
+        json=args.json,
+    )
+    return _run(run(settings))
 
 
 def _tunnel(args: argparse.Namespace) -> Outcome:

@@ -292,7 +292,7 @@ class Relay:
     def start(self) -> None:
         """Returns when its TCP front accepts connections; see `wait_until_offered`."""
         argv = [*LANRAGE, "relay", "--control", self.control.url]
-        argv += ["--secret", os.fspath(self.control.secret), "--tcp-listen", "0.0.0.0:443"]
+        argv += ["--secret", os.fspath(self.control.secret), "--tcp", "0.0.0.0:443"]
         self.process = self.computer.popen(
             argv, log="relay", env={"LANRAGE_STATE": os.fspath(self.state)}
         )

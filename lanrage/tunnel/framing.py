@@ -6,14 +6,14 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from lanrage.tunnel.messages import FRAME_MAX, Notice, Order
+from lanrage.tunnel.messages import FRAME_MAX
 
 Message = TypeVar("Message")
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def frame(message: Order | Notice) -> bytes:
+def frame(message: msgspec.Struct) -> bytes:
     body = _encode(message)
     assert len(body) <= FRAME_MAX, type(message).__name__
     return len(body).to_bytes(4, "big") + body

@@ -37,9 +37,11 @@ _INT = struct.Struct("=i")
 
 
 class UdpPort:
-    def __init__(self, four: socket.socket, six: socket.socket | None) -> None:
-        self.port: int = four.getsockname()[1]
-        self.sockets = [four] if six is None else [four, six]
+    """Make one with `open_port`. One of the two sockets may be missing, not both."""
+
+    def __init__(self, four: socket.socket | None, six: socket.socket | None) -> None:
+        self.sockets = [each for each in (four, six) if each is not None]
+        self.port: int = self.sockets[0].getsockname()[1]
         self._four = four
         self._six = six
         self.drops: dict[str, int] = {}
@@ -48,7 +50,7 @@ class UdpPort:
         """In order. What cannot be sent is dropped and counted by the name of the error."""
         sender = self._six if ":" in address[0] else self._four
         if sender is None:
-            self._drop("send_no_ipv6", len(datagrams))
+            self._drop("send_no_family", len(datagrams))
             return
         if len(datagrams) == 1:
             self._send_one(sender, address, datagrams[0])
@@ -64,6 +66,23 @@ class UdpPort:
                 end += 1  # the last of a run may be shorter
             self._send_run(sender, address, datagrams[at:end], size)
             at = end
+
+    def send_batch(self, address: Address, data: bytes, size: int) -> None:
+        """Datagrams end to end, `size` bytes each but the last: as they came, in one call."""
+        sender = self._six if ":" in address[0] else self._four
+        if sender is None:
+            self._drop("send_no_family", -(-len(data) // size))
+        elif len(data) <= size:
+            self._send_one(sender, address, data)
+        else:
+            segment = [(SOL_UDP, UDP_SEGMENT, _SIZE.pack(size))]
+            try:
+                sender.sendmsg([data], segment, 0, address)
+            except OSError as failure:
+                if failure.errno in ONE_BY_ONE:
+                    self.send(address, [data[at : at + size] for at in range(0, len(data), size)])
+                else:
+                    self._drop(f"send_{name_of(failure)}", -(-len(data) // size))
 
     def receive(self, receiver: socket.socket) -> tuple[bytes, int, Address] | None:
         """One batch from one sender: its datagrams end to end, the size of each but the last,
@@ -108,8 +127,16 @@ class UdpPort:
         self.drops[reason] = self.drops.get(reason, 0) + count  # as many reasons as errnos
 
 
-def open_port(port: int) -> UdpPort | Refusal:
-    """Bind `port` on all addresses of both families; 0 finds one that is free on both."""
+def open_port(port: int, host: str = "") -> UdpPort | Refusal:
+    """Bind `port` on all addresses of both families; 0 finds one that is free on both. With a
+    numeric `host`, on that address alone."""
+    if host:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            one = _bind(family, port, host)
+            return UdpPort(one, None) if family == socket.AF_INET else UdpPort(None, one)
+        except OSError as failure:
+            return _refuse(port, failure)
     last: OSError | None = None
     for _ in range(1 if port else PORT_TRIES):
         try:
@@ -137,7 +164,7 @@ def open_extra() -> UdpPort | Refusal:
         return _refuse(0, failure)
 
 
-def _bind(family: socket.AddressFamily, port: int) -> socket.socket:
+def _bind(family: socket.AddressFamily, port: int, host: str = "") -> socket.socket:
     one = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
         if family == socket.AF_INET6:
@@ -146,7 +173,7 @@ def _bind(family: socket.AddressFamily, port: int) -> socket.socket:
             # A router on the way may have to fragment: a tunnel over a small MTU should be slow,
             # not dead.
             one.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
-        one.bind(("", port))
+        one.bind((host, port))
         _buffer(one, SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         _buffer(one, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         one.setsockopt(SOL_UDP, UDP_GRO, 1)

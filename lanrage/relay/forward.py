@@ -1,0 +1,187 @@
+"""The relay's process with the packets: a plain epoll loop around `Forwarder`, and STUN beside it.
+
+Started by run.py on a socketpair, on which it gets one `Plan`, answers with `Ready` or `Failed`,
+and then says once a second, if anything changed, how busy it is. The end of the socketpair is its
+own.
+It touches no disk, keeps no log, and is nobody with no capability once its ports are bound.
+
+STUN is answered on the relay's own port, so that a member learns from its tunnel's socket how the
+relay sees it. The next port and a third one, never announced, serve the tests of RFC 5780.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from lanrage.control.limits import STUN_BURST, STUN_PER_S, Buckets, network
+from lanrage.protocols import stun
+from lanrage.protocols.endpoint import Address
+from lanrage.protocols.relay.forwarder import Forwarder
+from lanrage.refusal import Refusal
+from lanrage.tunnel import privileges, udp
+from lanrage.tunnel.framing import Unframer, frame
+from lanrage.tunnel.loop import Loop
+from lanrage.tunnel.process import settle_memory
+
+TURN_BATCHES_MAX: Final = 64
+TELL_NS: Final = 1_000_000_000
+SOURCES_MAX: Final = 4096
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Holds secrets: it is sent over the socketpair and never shown."""
+
+    host: str  # numeric; empty for all addresses
+    port: int
+    shown: str  # our address as members see it, for STUN; empty: not known
+    private_key: bytes
+    ticket_key: bytes
+    boot: bytes
+
+    def __repr__(self) -> str:
+        return f"Plan(host={self.host!r}, port={self.port})"
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    port: int
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    refusal: Refusal
+
+
+class Busy(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Counts since the start."""
+
+    members: int
+    bytes: int
+    packets: int
+    drops: dict[str, int]
+
+
+Said = Ready | Failed | Busy
+
+
+class Forward:
+    """The process's life, after the plan was read."""
+
+    def __init__(self, parent: socket.socket, plan: Plan, ports: list[udp.UdpPort]) -> None:
+        self._parent = parent
+        self._plan = plan
+        self._main, self._next, self._third = ports
+        self._forwarder = Forwarder(
+            private_key=plan.private_key,
+            ticket_key=plan.ticket_key,
+            boot=plan.boot,
+            random=os.urandom,
+            wall_offset_ns=time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+        )
+        self._stun = Buckets(STUN_PER_S, STUN_BURST, SOURCES_MAX)
+        self._due_ns = 0
+        self._said: Busy | None = None
+
+    def run(self) -> None:
+        loop = Loop()
+        loop.add(self._parent.fileno(), self._on_parent)
+        for receiver in self._main.sockets:
+            loop.add(receiver.fileno(), partial(self._on_main, receiver))
+        for port in (self._next, self._third):
+            for receiver in port.sockets:
+                loop.add(receiver.fileno(), partial(self._on_stun, port, receiver))
+        loop.run(lambda: self._due_ns, self._on_timer)
+
+    def _on_parent(self, now: int, busy: bool) -> None:
+        if not self._parent.recv(4096):
+            sys.exit(0)
+
+    def _on_main(self, receiver: socket.socket, now: int, busy: bool) -> None:
+        for _ in range(TURN_BATCHES_MAX if busy else 1):
+            received = self._main.receive(receiver)
+            if received is None:
+                return
+            data, size, source = received
+            if stun.is_stun(data[:size]):
+                self._answer(self._main, data[:size], source)
+                continue
+            for to, datagrams, each in self._forwarder.receive(data, size, source, now):
+                self._main.send_batch(to, datagrams, each)
+
+    def _on_stun(self, port: udp.UdpPort, receiver: socket.socket, now: int, busy: bool) -> None:
+        received = port.receive(receiver)
+        if received is not None and port is not self._third:
+            data, size, source = received
+            self._answer(port, data[:size], source)
+
+    def _answer(self, port: udp.UdpPort, datagram: bytes, source: Address) -> None:
+        if not self._stun.take(network(source[0]), time.monotonic()):
+            return
+        shown = self._plan.shown
+        alternate = (shown, self._next.port) if shown else None
+        reply = stun.respond(datagram, source, alternate=alternate)
+        if reply is not None:
+            out = self._third if reply.from_third_socket else port
+            out.send(source, [reply.datagram])
+
+    def _on_timer(self, now: int) -> None:
+        self._due_ns = now + TELL_NS
+        self._forwarder.sweep(now)
+        core = self._forwarder
+        busy = Busy(
+            members=core.members,
+            bytes=core.forwarded_bytes,
+            packets=core.forwarded_packets,
+            drops=dict(core.drops),
+        )
+        if busy != self._said:
+            self._said = busy
+            tell(self._parent, busy)
+
+
+def tell(parent: socket.socket, said: Said) -> None:
+    try:
+        parent.sendall(frame(said))
+    except (BlockingIOError, ConnectionError):
+        sys.exit(1)  # the parent does not listen, or is gone
+
+
+def main(arguments: list[str]) -> int:
+    parent = socket.socket(fileno=int(arguments[0]))
+    plan = _read(parent)
+    if plan is None:
+        return 1
+    ports: list[udp.UdpPort] = []
+    tried = (plan.port, plan.port + 1 if plan.port else 0, 0)
+    for number in tried:
+        made = udp.open_port(number, plan.host)
+        if isinstance(made, Refusal):
+            tell(parent, Failed(refusal=made))
+            return 1
+        ports.append(made)
+    if os.geteuid() == 0:
+        privileges.keep_only((), privileges.NOBODY, privileges.NOBODY)
+    settle_memory()
+    tell(parent, Ready(port=ports[0].port))
+    Forward(parent, plan, ports).run()
+    return 0
+
+
+def _read(parent: socket.socket) -> Plan | None:
+    unframer = Unframer(msgspec.msgpack.Decoder(Plan))
+    while data := parent.recv(4096):
+        plans = unframer.feed(data)
+        if plans:
+            return plans[0]
+        if plans is None:
+            return None
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
