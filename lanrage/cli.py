@@ -107,6 +107,12 @@ def _add_node(add: Callable[..., Any]) -> None:
     )
     up.add_argument("--interface", default="lanrage0", type=_interface)
     up.add_argument(
+        "--no-port-mapping",
+        dest="port_mapping",
+        action="store_false",
+        help="do not ask the router to open ports (PCP, NAT-PMP, UPnP)",
+    )
+    up.add_argument(
         "--no-volunteer",
         dest="volunteer",
         action="store_false",
@@ -178,7 +184,6 @@ def _add_servers(add: Callable[..., Any]) -> None:
     )
     relay.add_argument(
         "--tcp",
-        default="",
         metavar="HOST:PORT",
         type=_host_port,
         help="also WebSocket over TLS, for networks without UDP; 443 gets through best",
@@ -189,7 +194,6 @@ def _add_servers(add: Callable[..., Any]) -> None:
     relay.add_argument("--control", default="", metavar="URL", help="the control to register with")
     relay.add_argument(
         "--advertise",
-        default="",
         metavar="HOST:PORT",
         type=_host_port,
         help="where members reach it",
@@ -278,6 +282,7 @@ def _up(args: argparse.Namespace) -> Outcome:
         interface=args.interface,
         volunteer=args.volunteer,
         port_search=args.port_search,
+        port_mapping=args.port_mapping,
         backend=args.tunnel,
         json=args.json,
     )
@@ -628,12 +633,12 @@ def _relay(args: argparse.Namespace) -> Outcome:
 
     settings = Settings(
         listen=args.listen,
-        tcp=args.tcp,
+        tcp=args.tcp or "",
         cert=args.cert,
         key=args.key,
         region=args.region,
         control=args.control,
-        advertise=args.advertise,
+        advertise=args.advertise or "",
         secret=args.secret,
         state=_state(args),
         json=args.json,
