@@ -8,6 +8,7 @@ file that cannot be read is never replaced by a new identity; the caller is told
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import stat
@@ -49,6 +50,11 @@ class Identity:
         self.wireguard_public: Final = private.public_key().public_bytes_raw()
         self.peer: Final = peer_of(signer)
         self.name: Final = name
+
+    def secret(self, purpose: str) -> bytes:
+        """32 bytes that are this device's own, different for every purpose."""
+        key = self.signer.private_bytes_raw()
+        return hashlib.blake2b(purpose.encode(), key=key, digest_size=32).digest()
 
     def __repr__(self) -> str:
         return f"Identity({self.peer!r}, {self.name!r})"

@@ -25,7 +25,7 @@ from lanrage.protocols import invite as invites
 from lanrage.protocols.partylog import Chain, Invalid, Member
 from lanrage.refusal import Refusal
 from profiles.catalog import Catalog
-from projections.mesh import Mesh
+from projections.mesh import Mesh, port_name
 
 COMMIT_TIMEOUT_S = 10.0  # from control's consent to our own log having it
 LEAVE_TIMEOUT_S = 3.0  # how long leaving waits for control before it goes on alone
@@ -216,13 +216,15 @@ class Intents:
         }
 
     def _public_control(self, state: Mesh) -> tuple[str, ...]:
-        """Where a guest finds control. Ours, if embedded, is where `--advertise` says, and at this
-        computer's own addresses."""
+        """Where a guest finds control. Ours, if embedded, is where `--advertise` says, where the
+        router leads to it, and at this computer's own addresses."""
         if not state.control.embedded:
             return state.control.urls[: invites.CONTROL_MAX]
         options, port = self._node.options, self._node.control_port
         own = [f"ws://{endpoint.text((each, port))}" for each in addresses(options.interface)]
-        return tuple(dict.fromkeys((*options.advertise, *own)))[: invites.CONTROL_MAX]
+        opened = state.nat.ports.get(port_name("tcp", port), "")
+        outside = [f"ws://{opened}"] if opened else []
+        return tuple(dict.fromkeys((*options.advertise, *outside, *own)))[: invites.CONTROL_MAX]
 
     async def _revoke(self, text: str) -> Result:
         me = self._node.identity

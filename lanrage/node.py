@@ -28,7 +28,6 @@ from events.peer import Candidate
 from lanrage import commands as c
 from lanrage import effects as e
 from lanrage.adapters import nat_label
-from lanrage.adapters.addresses import AddressWatch
 from lanrage.control import client as control
 from lanrage.control.limits import Bucket
 from lanrage.control.server import ControlServer
@@ -39,6 +38,7 @@ from lanrage.plan import plan
 from lanrage.protocols import endpoint, seal
 from lanrage.refusal import Refusal
 from lanrage.reported import reported
+from lanrage.surroundings import Surroundings
 from lanrage.tunnel import messages as m
 from lanrage.tunnel.link import Link
 from projections import lobby, mesh
@@ -66,6 +66,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     port: int  # of the tunnel's UDP socket
     volunteer: bool = True  # forward for members that cannot reach each other
     port_search: bool = False
+    port_mapping: bool = True  # ask the router to open our ports
     state_dir: Path
 
 
@@ -104,7 +105,17 @@ class Node:
         self._signals: dict[PeerId, Bucket] = {}  # of members only
         self._label_task: asyncio.Task[None] | None = None
         self._servers_task: asyncio.Task[None] | None = None
-        self._watch = AddressWatch(options.interface)
+        # Where a router leads to our control, it probably leads to the tunnel, too: by a rule of
+        # its own, or because it keeps the port of what we send.
+        outside = [endpoint.parse(each) for each in options.advertise]
+        self._surroundings = Surroundings(
+            interface=options.interface,
+            port=options.port,
+            forwarded=[each[0] for each in outside if each is not None],
+            secret=identity.secret("surroundings"),
+            report=self.report,
+            moved=self._moved,
+        )
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # --- what the web room sees (web.port.Node) ------------------------------------------------
@@ -151,7 +162,8 @@ class Node:
             e.PutPolicy(volunteer=self.options.volunteer, port_search=self.options.port_search)
         )
         self._spawn(self._read_tunnel())
-        self._spawn(self._read_addresses())
+        for work in self._surroundings.works(self.options.port_mapping):
+            self._spawn(work)
 
     async def close(self, reason: str) -> None:
         """Say so in the log, then take everything down."""
@@ -162,10 +174,11 @@ class Node:
         except TimeoutError:
             pass  # the next start finds a session without an end, as after a kill
         finally:
-            self._watch.close()
+            self._surroundings.close()
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._surroundings.release()
             await self.client.close()
             await self.stop_serving()
 
@@ -285,6 +298,15 @@ class Node:
                     )
                 )
         self._actual = target
+        self._surroundings.want_ports(self._open_ports())
+
+    def _open_ports(self) -> list[tuple[str, int]]:
+        """The tunnel's, and those of the control that we serve: it needs UDP for STUN."""
+        ports = [("udp", self.options.port)]
+        if self._server is not None:
+            at = self._server.port
+            ports += [("tcp", at), ("udp", at), ("udp", at + 1)]
+        return ports
 
     async def _perform(self, effect: e.Effect) -> Refusal | None:
         match effect:
@@ -388,16 +410,9 @@ class Node:
 
     # --- inputs --------------------------------------------------------------------------------
 
-    async def _read_addresses(self) -> None:
-        """Where this computer is, now and whenever the kernel says that they changed."""
-        port = self.options.port
-        # Where a router leads to our control, it probably leads to the tunnel, too: by a rule of
-        # its own, or because it keeps the port of what we send.
-        outside = [endpoint.parse(each) for each in self.options.advertise]
-        forwarded = [each[0] for each in outside if each is not None]
-        async for found in self._watch:
-            listed = tuple(endpoint.text((each, port)) for each in (*found, *forwarded))
-            self.report(c.NoteAddresses(addresses=listed))
+    def _moved(self, reason: str) -> None:
+        """We are somewhere else, or it is later than we thought: measure everything anew."""
+        self._link.send(e.ChangeNetwork(reason=reason))
 
     async def _read_tunnel(self) -> None:
         async for notice in self._link.notices():

@@ -57,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     interface: str = "lanrage0"
     volunteer: bool = True  # forward for members that cannot reach each other
     port_search: bool = False
+    port_mapping: bool = True  # ask the router to open our ports
     backend: str = "auto"  # "auto" | "userspace" | "kernel"
     json: bool = False
 
@@ -132,6 +133,7 @@ async def _run(
             port=started.port,
             volunteer=settings.volunteer,
             port_search=settings.port_search,
+            port_mapping=settings.port_mapping,
             state_dir=settings.state,
         ),
         session=session,

@@ -58,7 +58,7 @@ Report = Callable[[Mapped | Failed], None]
 class PortMapping:
     """Level-triggered: `want` says which ports, and they are open wherever a router can be asked.
 
-    `renew` begins anew, on another network say. `close` gives the ports back."""
+    `renew` begins anew, on another network say. `release` gives the ports back."""
 
     def __init__(self, secret: bytes, report: Report) -> None:
         self._ports: tuple[Port, ...] = ()
@@ -66,11 +66,6 @@ class PortMapping:
         self._report = report
         self._anew = asyncio.Event()
         self._held: tuple[Mapped, ...] = ()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> asyncio.Task[None]:
-        self._task = asyncio.create_task(self._run(), name="port mapping")
-        return self._task
 
     def want(self, ports: Sequence[Port]) -> None:
         """The same again changes nothing. Ports no longer wanted close when their lease ends."""
@@ -81,15 +76,14 @@ class PortMapping:
     def renew(self) -> None:
         self._anew.set()
 
-    async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+    async def release(self) -> None:
+        """Give the ports back, when `run` has ended. Delays the end by a second at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RELEASE_S):
                 await self._give_back()
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """For ever."""
         while True:
             self._anew.clear()
             wait_s = await self._map()
