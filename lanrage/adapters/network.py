@@ -42,7 +42,7 @@ NEIGHBOUR_WAITS_S: Final = (0.02, 0.05, 0.1, 0.3, 0.5)
 NAME_BYTES: Final = 8
 
 _ROUTE = struct.Struct("=BBBBBBBBI")  # family, lengths, tos, table, protocol, scope, type, flags
-_NEIGHBOUR = struct.Struct("=BxHiHBB")  # family, index, state, flags, type
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 
 
 class Network(msgspec.Struct, frozen=True):
