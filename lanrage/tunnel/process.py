@@ -11,15 +11,28 @@ import gc
 import socket
 import sys
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 import msgspec
 
+from lanrage.protocols import endpoint
 from lanrage.refusal import Refusal
 from lanrage.tunnel import interface, privileges, udp
 from lanrage.tunnel.framing import Unframer, frame
 from lanrage.tunnel.loop import Loop
-from lanrage.tunnel.messages import AnyNotice, AnyOrder, Counters, Failed, Start, Started, Stop
+from lanrage.tunnel.messages import (
+    AnyNotice,
+    AnyOrder,
+    Counters,
+    Failed,
+    RelayGrant,
+    Start,
+    Started,
+    Stop,
+)
 from lanrage.tunnel.party import PartyTunnel
+from lanrage.tunnel.relays import Changed, Deliver
+from lanrage.tunnel.tcp import TcpCarrier
 
 UNSENT_MAX = 4 << 20  # bytes of notices a node may leave unread before it counts as gone
 GARBAGE_THRESHOLDS = (50_000, 20, 100)  # the hot path makes no cycles; nothing to hurry for
@@ -93,11 +106,20 @@ class Process:
         tap = interface.create(order.interface)
         if isinstance(tap, Refusal):
             self._fail(tap)
-        self._party = PartyTunnel(order.private_key, tap, port, self._tell)
+        self._party = PartyTunnel(order.private_key, tap, port, self._tell, self._dial)
         self._party.data.watch(self._loop)
         privileges.keep_only((privileges.CAP_NET_ADMIN,), privileges.NOBODY, privileges.NOBODY)
         settle_memory()
         self._tell(Started(interface=tap.name, port=port.port))
+
+    def _dial(self, grant: RelayGrant, deliver: Deliver, changed: Changed) -> TcpCarrier:
+        """A relay's WebSocket. A name in its URL is not resolved here: it is where its UDP is."""
+        places = [endpoint.parse(text) for text in grant.addresses]
+        named = endpoint.parse(urlsplit(grant.tcp).netloc) is None
+        hosts = [place[0] for place in places if place is not None and named]
+        return TcpCarrier(
+            self._loop, grant.tcp, grant.pin, addresses=hosts, deliver=deliver, changed=changed
+        )
 
     def _fail(self, refusal: Refusal) -> NoReturn:
         self._tell(Failed(refusal=refusal))
