@@ -2,7 +2,7 @@
 
      0  1  version, 1
      1  1  zero
-     2  2  member number, 1..4095
+     2  2  member number, 1..3839
      4 32  the member's WireGuard public key: only its owner can bind with the ticket
     36 16  party: the first half of its id, which is a hash
     52  6  zeros

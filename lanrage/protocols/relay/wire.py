@@ -3,7 +3,7 @@
 **Relayed datagrams** begin with a type byte and a 24-bit session number:
 
      0  1  1..4 WireGuard's message types; 5 a probe
-     1  3  number: sender's member number << 12 | receiver's, both 1..4095
+     1  3  number: sender's member number << 12 | receiver's, both 1..3839
      4     the rest of the WireGuard message, or of the probe after its magic
 
 WireGuard's three reserved bytes are zero and a probe's magic is four constant bytes, so relaying
@@ -13,7 +13,8 @@ covers the bytes as zeros). A direct datagram has number 0 and so is never mista
 A number names both ends within the party of its sender, and the relay knows the sender by the
 address it has proven. So one registration serves all pairs of a member, no number has to be
 agreed upon, a relay forwards batches as they are without rewriting a byte, and the receiver knows
-who sent it. What is lost are members beyond number 4095: they get no relay.
+who sent it. What is lost are members beyond number 3839: they get no relay. Numbers from 3840 to
+4095 a relay lends to standard WireGuard peers, which know no numbers at all (guests.py).
 
 **Registration** is a three-way bind in messages of equal size, so nobody gains an amplifier, and
 the relay keeps nothing about strangers:
@@ -64,8 +65,9 @@ RELAYED = frozenset((1, 2, 3, 4, PROBE))
 PROBE_MAGIC = b"LRP1"  # what byte 0..3 of a probe are when it is not relayed
 HEADER = b"\x06\0\0\0LRR"
 
-MEMBER_MAX = 4095
 MEMBER_BITS = 12
+GUEST_MIN, GUEST_MAX = 3840, 4095
+MEMBER_MAX = GUEST_MIN - 1
 RELAYED_MIN = 32  # the shortest WireGuard message; a Stranger is no longer
 
 BIND_SIZE = 208
@@ -88,6 +90,7 @@ SIZES = {
     STRANGER: STRANGER_SIZE,
 }
 
+_END = (1 << MEMBER_BITS) - 1
 _BIND = struct.Struct("!8s8s16s82s")
 _WELCOME = struct.Struct("!8s8sHBH16s")
 _BEAT = struct.Struct("!8sQ")
@@ -97,13 +100,13 @@ _BEAT = struct.Struct("!8sQ")
 
 
 def number(sender: int, receiver: int) -> int:
-    """The session number for this direction. Both are member numbers, 1..4095, and differ."""
+    """The session number for this direction. Both are numbers of members or guests, and differ."""
     return sender << MEMBER_BITS | receiver
 
 
 def ends(session: int) -> tuple[int, int]:
     """Sender and receiver."""
-    return session >> MEMBER_BITS, session & MEMBER_MAX
+    return session >> MEMBER_BITS, session & _END
 
 
 def number_of(datagram: bytes) -> int:
