@@ -82,7 +82,7 @@ def read(certificate: Path, key: Path) -> Pem | Refusal:
 
 
 def kept(directory: Path) -> Pem | Refusal:
-    """The self-signed one of this state directory, made at the first call: its pin stays the same."""
+    """The self-signed one of this state directory, made at the first call. Its pin stays."""
     path = directory / FILE
     try:
         if not path.exists():

@@ -1,4 +1,8 @@
-"""Addresses of control as people write them: `host:port`, or a URL whose scheme decides TLS."""
+"""Addresses of control as people write them: `host:port`, or a URL whose scheme decides TLS.
+
+A fragment, `wss://host:443#sha256=HEX`, pins the server's certificate (see lanrage/certificate.py):
+then no authority is asked, and no other certificate will do.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from lanrage.refusal import Refusal
 
 _SECURE: Final = {"ws": False, "http": False, "wss": True, "https": True}
 _WRITTEN: Final = re.compile(r"[\x21-\x7e]{1,500}")  # urlsplit would drop what is not of this
+_PIN: Final = re.compile(r"sha256=([0-9A-Fa-f]{64})")
 _HOST: Final = re.compile(r"[0-9A-Za-z_.:%-]{1,253}")
 
 
@@ -27,15 +32,34 @@ def websocket_url(text: str) -> str | Refusal:
     except ValueError:
         return _refusal(text)
     secure = _SECURE.get(parts.scheme)
-    if secure is None or _HOST.fullmatch(host) is None or parts.username or parts.fragment:
+    if secure is None or _HOST.fullmatch(host) is None or parts.username:
         return _refusal(text)
+    pin = _PIN.fullmatch(parts.fragment)
+    if "#" in written and (pin is None or not secure):
+        return _bad_pin(written)
     if port is None:
         port = DEFAULT_PORT if bare else 443 if secure else 80
     if port == 0:
         return _refusal(text)
     shown = f"[{host}]" if ":" in host else host
     query = f"?{parts.query}" if parts.query else ""
-    return f"{'wss' if secure else 'ws'}://{shown}:{port}{parts.path or '/'}{query}"
+    pinned = f"#sha256={pin[1].lower()}" if pin else ""
+    return f"{'wss' if secure else 'ws'}://{shown}:{port}{parts.path or '/'}{query}{pinned}"
+
+
+def split_pin(url: str) -> tuple[str, str]:
+    """A URL from `websocket_url` as what is dialled, and the pin of its certificate or nothing."""
+    dialled, _, fragment = url.partition("#")
+    return dialled, fragment.removeprefix("sha256=")
+
+
+def _bad_pin(written: str) -> Refusal:
+    return Refusal(
+        "bad_control",
+        "Cannot use this control address",
+        f"what follows # in {written[:200]!r} is no pin of a certificate, or there is no TLS",
+        "Write it like wss://203.0.113.7:443#sha256= and 64 hex digits.",
+    )
 
 
 def _refusal(text: str) -> Refusal:

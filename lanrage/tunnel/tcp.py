@@ -1,9 +1,10 @@
-"""A member's way to a relay where UDP does not get through: WebSocket over TLS, a message a datagram.
+"""A member's way to a relay where UDP does not get through: WebSocket over TLS.
 
-It looks like a web page's connection, since networks without UDP often let nothing else out. The
-price is TCP's: one lost segment holds up all that follows. What can be done about that is done: the
-socket takes no more than it can send soon (TCP_NOTSENT_LOWAT), the rest waits where the newest wins
-(protocols/relay/backlog), and nothing waits for more to be sent along (TCP_NODELAY).
+A message is a datagram. It looks like a web page's connection, since networks without UDP often
+let nothing else out. The price is TCP's: one lost segment holds up all that follows. What can be
+done about that is done: the socket takes no more than it can send soon (TCP_NOTSENT_LOWAT), the
+rest waits where the newest wins (protocols/relay/backlog), and nothing waits for more to be sent
+along (TCP_NODELAY).
 
     connecting -> securing (TLS) -> asking (HTTP upgrade) -> open -> closed
         each address in turn        any failure, and a deadline over all ----^
