@@ -23,16 +23,18 @@ import msgspec
 from lanrage.control.limits import STUN_BURST, STUN_PER_S, Buckets, network
 from lanrage.protocols import stun
 from lanrage.protocols.endpoint import Address
-from lanrage.protocols.relay.forwarder import Forwarder
+from lanrage.protocols.relay.budget import Rate
+from lanrage.protocols.relay.forwarder import MEMBER_RATE, Forwarder
 from lanrage.refusal import Refusal
 from lanrage.tunnel import privileges, udp
 from lanrage.tunnel.framing import Unframer, frame
-from lanrage.tunnel.loop import Loop
+from lanrage.tunnel.loop import Loop, now_ns
 from lanrage.tunnel.process import settle_memory
 
 TURN_BATCHES_MAX: Final = 64
 TELL_NS: Final = 1_000_000_000
 SOURCES_MAX: Final = 4096
+STUN_REQUEST: Final = b"\0"  # the first byte, modern or classic; nothing else begins with it
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -44,6 +46,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     private_key: bytes
     ticket_key: bytes
     boot: bytes
+    member_bytes_per_s: int = MEMBER_RATE.per_s
 
     def __repr__(self) -> str:
         return f"Plan(host={self.host!r}, port={self.port})"
@@ -61,6 +64,7 @@ class Busy(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Counts since the start."""
 
     members: int
+    guests: int
     bytes: int
     packets: int
     drops: dict[str, int]
@@ -81,14 +85,16 @@ class Forward:
             ticket_key=plan.ticket_key,
             boot=plan.boot,
             random=os.urandom,
-            wall_offset_ns=time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+            wall_offset_ns=_wall_offset_ns(),
+            now_ns=now_ns(),
+            member_rate=Rate(plan.member_bytes_per_s, plan.member_bytes_per_s // 5),
         )
         self._stun = Buckets(STUN_PER_S, STUN_BURST, SOURCES_MAX)
         self._due_ns = 0
         self._said: Busy | None = None
 
     def run(self) -> None:
-        loop = Loop()
+        loop = Loop(spins=False)
         loop.add(self._parent.fileno(), self._on_parent)
         for receiver in self._main.sockets:
             loop.add(receiver.fileno(), partial(self._on_main, receiver))
@@ -102,16 +108,18 @@ class Forward:
             sys.exit(0)
 
     def _on_main(self, receiver: socket.socket, now: int, busy: bool) -> None:
+        core, port = self._forwarder, self._main
         for _ in range(TURN_BATCHES_MAX if busy else 1):
-            received = self._main.receive(receiver)
+            received = port.receive(receiver)
             if received is None:
-                return
+                break
             data, size, source = received
-            if stun.is_stun(data[:size]):
-                self._answer(self._main, data[:size], source)
-                continue
-            for to, datagrams, each in self._forwarder.receive(data, size, source, now):
-                self._main.send_batch(to, datagrams, each)
+            if data[:1] == STUN_REQUEST:
+                self._answer(port, data[:size], source)
+            else:
+                core.receive(data, size, source, now)
+        for run in core.take_outgoing():
+            port.send_run(run.address, run.buffers, run.size, run.count)
 
     def _on_stun(self, port: udp.UdpPort, receiver: socket.socket, now: int, busy: bool) -> None:
         received = port.receive(receiver)
@@ -131,17 +139,22 @@ class Forward:
 
     def _on_timer(self, now: int) -> None:
         self._due_ns = now + TELL_NS
-        self._forwarder.sweep(now)
         core = self._forwarder
+        core.handle_timer(now, _wall_offset_ns())
         busy = Busy(
             members=core.members,
-            bytes=core.forwarded_bytes,
-            packets=core.forwarded_packets,
-            drops=dict(core.drops),
+            guests=core.guests,
+            bytes=core.bytes,
+            packets=core.packets,
+            drops={**core.drops, **self._main.drops},
         )
         if busy != self._said:
             self._said = busy
             tell(self._parent, busy)
+
+
+def _wall_offset_ns() -> int:
+    return time.time_ns() - now_ns()
 
 
 def tell(parent: socket.socket, said: Said) -> None:

@@ -7,7 +7,8 @@ Falling asleep and being woken can cost more than a short wait itself, above all
 machine. So the loop learns, as KVM's halt polling does: after `SHORT_SLEEPS` in a row that each
 took less than `SPIN_NS`, it looks again and again for that long before it sleeps; one look in vain
 ends that. A packet bouncing to and fro keeps it looking (flood ping took about half the time); the
-pace of a game, a packet in a millisecond, rarely starts it, and an idle loop always sleeps.
+pace of a game, a packet in a millisecond, rarely starts it, and an idle loop always sleeps. What
+serves many, whose packets come at any moment, does without (`spins`).
 
 A callback is told whether the loop was `busy`: the wait ended before it began. Then more is
 probably waiting than one read will give, and reading on pays. At the pace of a game it would find
@@ -17,6 +18,7 @@ nothing, and finding nothing costs a system call and an exception.
 from __future__ import annotations
 
 import select
+import sys
 import time
 from collections.abc import Callable
 from typing import TypeAlias
@@ -36,7 +38,8 @@ def now_ns() -> int:
 
 
 class Loop:
-    def __init__(self) -> None:
+    def __init__(self, *, spins: bool = True) -> None:
+        self._short_sleeps = SHORT_SLEEPS if spins else sys.maxsize
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callback] = {}
 
@@ -61,7 +64,7 @@ class Loop:
             time.clock_gettime_ns,
             time.CLOCK_BOOTTIME,
         )
-        short_sleeps = 0
+        short_sleeps, enough = 0, self._short_sleeps
         while True:
             before = clock(boot)
             deadline_ns = timer()
@@ -70,14 +73,14 @@ class Loop:
                 wait_s = max(0, deadline_ns - before) / 1e9
                 if not wait_s:
                     on_timer(before)
-            ready = self._spin(before + SPIN_NS) if short_sleeps >= SHORT_SLEEPS else []
+            ready = self._spin(before + SPIN_NS) if short_sleeps >= enough else []
             if ready:
                 now = clock(boot)
             else:
                 asleep = clock(boot)
                 ready = poll(wait_s, EVENTS_MAX)
                 now = clock(boot)
-                was_short = now - asleep < SPIN_NS and short_sleeps < SHORT_SLEEPS
+                was_short = now - asleep < SPIN_NS and short_sleeps < enough
                 short_sleeps = short_sleeps + 1 if was_short else 0
             for fd, _ in ready:
                 callback = callbacks.get(fd)

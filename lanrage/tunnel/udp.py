@@ -67,22 +67,25 @@ class UdpPort:
             self._send_run(sender, address, datagrams[at:end], size)
             at = end
 
-    def send_batch(self, address: Address, data: bytes, size: int) -> None:
-        """Datagrams end to end, `size` bytes each but the last: as they came, in one call."""
+    def send_run(self, address: Address, buffers: Sequence[bytes], size: int, count: int) -> None:
+        """`count` datagrams of `size` bytes each but the last, end to end in buffers that may hold
+        several: at most SEGMENTS_MAX and BYTES_MAX, in one call."""
         sender = self._six if ":" in address[0] else self._four
         if sender is None:
-            self._drop("send_no_family", -(-len(data) // size))
-        elif len(data) <= size:
-            self._send_one(sender, address, data)
+            self._drop("send_no_family", count)
+        elif count == 1:
+            self._send_one(sender, address, buffers[0])
         else:
             segment = [(SOL_UDP, UDP_SEGMENT, _SIZE.pack(size))]
             try:
-                sender.sendmsg([data], segment, 0, address)
+                sender.sendmsg(buffers, segment, 0, address)
             except OSError as failure:
-                if failure.errno in ONE_BY_ONE:
-                    self.send(address, [data[at : at + size] for at in range(0, len(data), size)])
-                else:
-                    self._drop(f"send_{name_of(failure)}", -(-len(data) // size))
+                if failure.errno not in ONE_BY_ONE:
+                    self._drop(f"send_{name_of(failure)}", count)
+                    return
+                data = b"".join(buffers)
+                for at in range(0, len(data), size):
+                    self._send_one(sender, address, data[at : at + size])
 
     def receive(self, receiver: socket.socket) -> tuple[bytes, int, Address] | None:
         """One batch from one sender: its datagrams end to end, the size of each but the last,
