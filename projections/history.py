@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from events import nat, party, path, peer, profile, session, tunnel
+from events import nat, party, path, peer, profile, relay, session, tunnel
 from events.base import Event, PeerId
 from events.codec import Unknown
 from events.path import PathQuality
+from lanrage.forecast import nature
 
 Names = dict[PeerId, str]
 
@@ -51,9 +52,24 @@ def _path(path_: PathQuality) -> str:
     return f"{path_.kind} {path_.address} ({_ms(path_.rtt_us)})"
 
 
+def _classified(event: nat.NatClassified) -> str:
+    said = nature(event.mapping, event.filtering)
+    if not said:
+        return f"what our router does is not known: {'; '.join(event.evidence)}"
+    hairpin = f", hairpin {event.hairpin}" if event.hairpin else ""
+    kind = f"mapping {event.mapping}, filtering {event.filtering or 'unknown'}{hairpin}"
+    return f"our router: {said} ({kind}), by {event.server or 'no server'}"
+
+
+def _of_peer(event: peer.PeerNat) -> str:
+    said = nature(event.mapping, event.filtering)
+    return said or "no class that is known"
+
+
 _WORDS: dict[type[Event], Callable[[Any, Names], str]] = {
     session.SessionStarted: lambda e, _: f"LANrage {e.version} started as {e.name}",
     session.SessionEnded: lambda e, _: f"LANrage ended: {e.reason}",
+    session.SessionResumed: lambda e, _: f"woke up after {e.asleep_ms / 1000:.0f} s",
     session.SessionCarried: lambda e, _: "the state this session began with",
     party.PartyEntered: lambda e, _: (
         "entering a party"
@@ -83,12 +99,40 @@ _WORDS: dict[type[Event], Callable[[Any, Names], str]] = {
     peer.PeerCandidates: lambda e, n: (
         f"{_who(n, e.peer)} may be reached at {', '.join(c.address for c in e.candidates)}"
     ),
+    peer.PeerNat: lambda e, n: f"the router of {_who(n, e.peer)}: {_of_peer(e)}",
     nat.NatGathered: lambda e, _: (
         f"we may be reached at {', '.join(c.address for c in e.candidates) or 'no address'}"
     ),
     nat.NatMapped: lambda e, _: f"{e.server} sees us as {e.mapped} (round trip {e.rtt_ms} ms)",
     nat.NatUnmapped: lambda e, _: f"{e.server} does not tell where it sees us: {e.reason}",
     nat.NatLabelled: lambda e, _: f"classic NAT test: {e.label}",
+    nat.NatPortMapped: lambda e, _: (
+        f"the router {e.gateway} leads {e.external} to our {e.protocol} port {e.port} ({e.method})"
+    ),
+    nat.NatPortUnmapped: lambda e, _: (
+        f"the router leads nothing to our {e.protocol} port {e.port}: {e.reason}"
+    ),
+    nat.NatClassified: lambda e, _: _classified(e),
+    nat.NatNetwork: lambda e, _: (
+        f"on the network {e.network[:8]} behind {e.gateway or 'no gateway'}: {e.reason}"
+        if e.network
+        else f"on no network: {e.reason}"
+    ),
+    relay.RelayOffered: lambda e, _: (
+        f"control offers the relay {e.relay} ({e.region or 'no region'})"
+        + (f", TCP at {e.tcp}" if e.tcp else "")
+    ),
+    relay.RelayWithdrawn: lambda e, _: f"the relay {e.relay} is withdrawn: {e.reason}",
+    relay.RelayBound: lambda e, _: (
+        f"the relay {e.relay} forwards to us over {'TCP' if e.carrier == 'tcp' else 'UDP'}"
+        f" after {e.took_ms} ms (round trip {_ms(e.rtt_us)}), sees us as {e.address}"
+    ),
+    relay.RelayUnbound: lambda e, _: f"the relay {e.relay} forwards to us no more: {e.reason}",
+    relay.RelayPicked: lambda e, n: (
+        f"relay for {_who(n, e.peer)}: {e.relay} ({e.sum_ms} ms in all), {e.reason}"
+        if e.relay
+        else f"no relay for {_who(n, e.peer)}: {e.reason}"
+    ),
     path.PathProbing: lambda e, n: (
         f"probing {counted(len(e.addresses), 'address')} of {_who(n, e.peer)} at once"
     ),
@@ -99,6 +143,13 @@ _WORDS: dict[type[Event], Callable[[Any, Names], str]] = {
         f"path to {_who(n, e.peer)} switched from {_path(e.old)} to {_path(e.new)}: {e.reason}"
     ),
     path.PathLost: lambda e, n: f"path to {_who(n, e.peer)} lost, {_path(e.old)}: {e.reason}",
+    path.PathDoubted: lambda e, n: (
+        f"path to {_who(n, e.peer)} silent for {e.silent_ms} ms, {_path(e.path)}"
+        + (f"; sending through {_path(e.second)}, too" if e.second else "; there is no other")
+    ),
+    path.PathTrusted: lambda e, n: (
+        f"path to {_who(n, e.peer)} answers again after {e.after_ms} ms: {_path(e.path)}"
+    ),
     path.PathFailed: lambda e, n: f"no path to {_who(n, e.peer)}: {e.reason}",
     tunnel.TunnelStarted: lambda e, _: f"{e.interface} made, UDP port {e.port} ({e.backend})",
     tunnel.TunnelConfigured: lambda e, _: f"this computer is {e.address} (MTU {e.mtu})",

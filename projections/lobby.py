@@ -6,14 +6,16 @@ live figures (`Live`) that are too many to be events; a replay passes none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from events.base import PartyId, PeerId
 from events.path import PathQuality
+from lanrage.forecast import HARD, Forecast, Side, forecast, nature
+from lanrage.protocols import endpoint
 from lanrage.protocols.partylog import Member
-from projections.mesh import Mesh, Peer, others
+from projections.mesh import Mesh, Peer, Relay, others
 
 
 class Live(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,11 +54,19 @@ class PartyView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PathView(msgspec.Struct, frozen=True, kw_only=True):
-    kind: str
+    kind: str  # "direct" | "relay" | "tcp"
     address: str
+    via: str  # who passes it on: a relay with its region, or a member's name; empty if direct
     rtt_ms: float
     loss: float  # 0 to 1
     since: int  # Unix milliseconds
+
+
+class ForecastView(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be expected of this pair, by what both routers do, whatever is in use now."""
+
+    kind: str  # "direct" | "likely direct" | "relay" | "tcp"
+    why: str
 
 
 class PeerView(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,9 +77,20 @@ class PeerView(msgspec.Struct, frozen=True, kw_only=True):
     state: str  # "connected" | "connecting" | "offline"
     path: PathView | None
     why: str
+    doubt: str  # the path does not answer at this moment, in words; empty: it does
+    nat: str  # its router's class in a few words; empty: not known
+    forecast: ForecastView
+    relay: str  # the one that control picked for this pair; empty: none
     rx_bytes: int
     tx_bytes: int
     founder: bool
+
+
+class PortView(msgspec.Struct, frozen=True, kw_only=True):
+    """A port that the router opened for us."""
+
+    inside: str  # "udp/26666"
+    outside: str  # "ip:port"
 
 
 class NatView(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +98,22 @@ class NatView(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     words: str
     candidates: tuple[str, ...]
+    nature: str  # the router's class in a few words; empty: not known
+    mapping: str  # these three in the words of `nat.classified`
+    filtering: str
+    hairpin: str
+    ports: tuple[PortView, ...]
+    ports_reason: str  # why the router opened none
+    gateway: str
+
+
+class RelayView(msgspec.Struct, frozen=True, kw_only=True):
+    name: str  # its UDP address
+    region: str
+    tcp: str  # where it takes TCP; empty: nowhere
+    carrier: str  # how we are bound to it: "relay" (UDP) | "tcp" | "" (not)
+    rtt_ms: float  # 0 while not bound
+    reason: str  # why not bound
 
 
 class NodeView(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,13 +134,15 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     node: NodeView
     party: PartyView | None
     peers: tuple[PeerView, ...]
+    relays: tuple[RelayView, ...]
 
 
 def status(mesh: Mesh, live: Mapping[PeerId, Live] | None = None) -> Status:
     figures = live or {}
     members = mesh.chain.members
     peers = tuple(_peer(mesh, members[who], figures.get(who)) for who in others(mesh))
-    return Status(seq=mesh.seq, node=_node(mesh), party=_party(mesh), peers=peers)
+    relays = tuple(_relay(name, each) for name, each in sorted(mesh.relays.items()))
+    return Status(seq=mesh.seq, node=_node(mesh), party=_party(mesh), peers=peers, relays=relays)
 
 
 def _node(mesh: Mesh) -> NodeView:
@@ -118,12 +157,35 @@ def _node(mesh: Mesh) -> NodeView:
         address=me.address if me else "",
         address6=me.address6 if me else "",
         profile=mesh.profile.id,
-        nat=NatView(
-            mapped=tuple(sorted(set(mesh.nat.mapped.values()))),
-            label=mesh.nat.label,
-            words=nat_words(mesh),
-            candidates=tuple(each.address for each in mesh.nat.candidates),
-        ),
+        nat=_nat(mesh),
+    )
+
+
+def _nat(mesh: Mesh) -> NatView:
+    nat = mesh.nat
+    return NatView(
+        mapped=tuple(sorted(set(nat.mapped.values()))),
+        label=nat.label,
+        words=nat_words(mesh),
+        candidates=tuple(each.address for each in nat.candidates),
+        nature=nature(nat.mapping, nat.filtering),
+        mapping=nat.mapping,
+        filtering=nat.filtering,
+        hairpin=nat.hairpin,
+        ports=tuple(PortView(inside=a, outside=b) for a, b in sorted(nat.ports.items())),
+        ports_reason=nat.ports_reason,
+        gateway=nat.gateway,
+    )
+
+
+def _relay(name: str, relay: Relay) -> RelayView:
+    return RelayView(
+        name=name,
+        region=relay.region,
+        tcp=relay.tcp,
+        carrier=relay.carrier,
+        rtt_ms=round(relay.rtt_us / 1000, 2),
+        reason=relay.reason,
     )
 
 
@@ -135,13 +197,15 @@ def nat_words(mesh: Mesh) -> str:
         return "This computer runs the party's control, so no other server can see its router."
     if not mesh.nat.mapped and not mesh.control.connected:
         return "Not measured: control, which would tell, is out of reach."
+    if mesh.nat.mapping == "blocked":
+        return "UDP is blocked on this network: everything goes through TCP, so expect delay."
     if not mesh.nat.mapped:
         return "No server has answered yet: UDP may be blocked on this network."
     seen = sorted(set(mesh.nat.mapped.values()))
     hosts = [each.rpartition(":")[0] for each in seen]
     if set(seen) & set(mesh.nat.hosts):
         return f"Reachable without a router in between, as {seen[0]}."
-    if len(set(hosts)) < len(hosts):
+    if len(set(hosts)) < len(hosts) or mesh.nat.mapping in HARD:
         return "This router gives every destination another port: direct paths are hard from here."
     return f"Behind a router that shows this computer as {seen[0]}."
 
@@ -178,7 +242,8 @@ def _party(mesh: Mesh) -> PartyView | None:
 def _peer(mesh: Mesh, member: Member, live: Live | None) -> PeerView:
     peer = mesh.peers[member.peer]
     figures = live or Live()
-    path = _path(peer.path, peer.path_at, figures) if peer.path else None
+    path = _path(mesh, peer.path, peer.path_at, figures) if peer.path else None
+    expected = expect(mesh, member, peer)
     return PeerView(
         id=member.peer,
         name=member.name,
@@ -187,16 +252,52 @@ def _peer(mesh: Mesh, member: Member, live: Live | None) -> PeerView:
         state=peer_state(mesh, peer),
         path=path,
         why=why(mesh, member, peer),
+        doubt=peer.doubt,
+        nat=nature(*peer.nat[:2]),
+        forecast=ForecastView(kind=expected.kind, why=expected.why),
+        relay=peer.relay,
         rx_bytes=figures.rx_bytes,
         tx_bytes=figures.tx_bytes,
         founder=member.admin,
     )
 
 
-def _path(path: PathQuality, since: int, figures: Live) -> PathView:
+def expect(mesh: Mesh, member: Member, peer: Peer) -> Forecast:
+    """What the routers of both sides let us expect of each other."""
+    me = mesh.chain.members.get(mesh.node.peer)
+    mine = Side(
+        me.name if me else mesh.node.name,
+        *(mesh.nat.mapping, mesh.nat.filtering, mesh.nat.hairpin),
+        forwarded=any(name.startswith("udp/") for name in mesh.nat.ports),
+        ipv6=any(map(_is_global6, mesh.nat.hosts)),
+        outside=_hosts4(mesh.nat.mapped.values()),
+    )
+    theirs = Side(
+        member.name,
+        *peer.nat,
+        forwarded=any(each.kind == "forwarded" for each in peer.candidates),
+        ipv6=any(_is_global6(each.address) for each in peer.candidates),
+        outside=_hosts4(each.address for each in peer.candidates if each.kind == "mapped"),
+    )
+    return forecast(mine, theirs)
+
+
+def _is_global6(written: str) -> bool:
+    """Not unique-local (RFC 4193): those are routed at home at most."""
+    parsed = endpoint.parse(written)
+    return parsed is not None and ":" in parsed[0] and parsed[0][:2] not in ("fc", "fd")
+
+
+def _hosts4(written: Iterable[str]) -> frozenset[str]:
+    parsed = (endpoint.parse(each) for each in written)
+    return frozenset(each[0] for each in parsed if each is not None and ":" not in each[0])
+
+
+def _path(mesh: Mesh, path: PathQuality, since: int, figures: Live) -> PathView:
     return PathView(
         kind=path.kind,
         address=path.address,
+        via=_via(mesh, path),
         rtt_ms=round((figures.rtt_us or path.rtt_us) / 1000, 2),
         loss=(figures.loss_permille if figures.rtt_us else path.loss_permille) / 1000,
         since=since,
@@ -214,7 +315,7 @@ def peer_state(mesh: Mesh, peer: Peer) -> str:
 def why(mesh: Mesh, member: Member, peer: Peer) -> str:
     """One sentence: how this member is reached, or what stands in the way."""
     if peer.path and peer.established:
-        return _why_path(mesh, peer, peer.path)
+        return _why_path(mesh, member, peer, peer.path)
     if peer.path:
         return f"A path over {peer.path.address} is open; the encrypted session is starting."
     if not mesh.control.connected:
@@ -229,11 +330,13 @@ def why(mesh: Mesh, member: Member, peer: Peer) -> str:
     return f"Trying {len(peer.candidates)} addresses of {member.name} at once."
 
 
-def _why_path(mesh: Mesh, peer: Peer, path: PathQuality) -> str:
-    if path.kind == "relay":
-        return f"Through the relay {path.address}: no direct path answered."
+def _why_path(mesh: Mesh, member: Member, peer: Peer, path: PathQuality) -> str:
+    if peer.doubt:
+        return f"Not sure that it still works: {peer.doubt}."
     if path.kind == "tcp":
-        return f"Through TCP at {path.address}: UDP does not get through, so expect delay."
+        return f"Through TCP by {_via(mesh, path)}. {_why_tcp(mesh, member, peer)}"
+    if path.kind == "relay":
+        return f"Through {_via(mesh, path)}. {_why_relayed(mesh, member, peer)}"
     kinds = {each.address: each.kind for each in peer.candidates}
     kind = kinds.get(path.address, "")
     if kind == "host" and path.address not in mesh.nat.mapped.values():
@@ -241,3 +344,28 @@ def _why_path(mesh: Mesh, peer: Peer, path: PathQuality) -> str:
     if kind == "mapped":
         return f"Direct, through both routers: theirs shows {path.address}."
     return f"Direct, at {path.address}, where its packets were seen to come from."
+
+
+def _via(mesh: Mesh, path: PathQuality) -> str:
+    if path.kind == "direct":
+        return ""
+    friend = mesh.chain.members.get(path.relay)
+    if friend is not None:
+        return friend.name
+    name = path.relay or path.address
+    region = mesh.relays[name].region if name in mesh.relays else ""
+    return f"the relay {name}" + (f" ({region})" if region else "")
+
+
+def _why_tcp(mesh: Mesh, member: Member, peer: Peer) -> str:
+    expected = expect(mesh, member, peer)
+    if expected.kind == "tcp":
+        return f"{expected.why} Expect delay."
+    return "UDP does not get through at this moment, so expect delay."
+
+
+def _why_relayed(mesh: Mesh, member: Member, peer: Peer) -> str:
+    expected = expect(mesh, member, peer)
+    if expected.kind in ("relay", "tcp"):
+        return expected.why
+    return "No direct path has answered yet; it goes on being tried."

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias, get_args
 
 import msgspec
 
-from events import nat, party, path, peer, profile, session, tunnel
 from events.base import Event, Stored
+from events.codec import TOPICS
 from lanrage.commands import Asked, Command
 from lanrage.refusal import Refusal
 from projections.lobby import Status
@@ -25,9 +25,7 @@ class QrText(msgspec.Struct, forbid_unknown_fields=True):
 
 
 COMMANDS: tuple[type[Command], ...] = get_args(Asked)
-EVENTS: tuple[type[Event], ...] = tuple(
-    each for topic in (session, party, peer, nat, path, tunnel, profile) for each in topic.EVENTS
-)
+EVENTS: tuple[type[Event], ...] = tuple(each for topic in TOPICS for each in topic.EVENTS)
 REF = "#/components/schemas/{name}"
 
 

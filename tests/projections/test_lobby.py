@@ -8,7 +8,7 @@ from events.path import PathQuality
 from events.peer import Candidate
 from lanrage import commands as c
 from projections.lobby import Live, PeerView, status
-from tests.playbook import ALICE, BOB, Playbook
+from tests.playbook import ALICE, BOB, CAROL, Playbook
 
 WAN = PathQuality(kind="direct", address="198.51.100.9:26666", rtt_us=40_000)
 LAN = PathQuality(kind="direct", address="192.168.1.7:26666", rtt_us=900)
@@ -119,3 +119,103 @@ def test_the_router_is_described_for_a_person() -> None:
     assert "Behind a router" in status(book.state).node.nat.words
     book.tell(c.NoteMapping(server="b:1", mapped="198.51.100.1:5001"))
     assert "another port" in status(book.state).node.nat.words
+
+
+def connected_by(book: Playbook, path: PathQuality) -> PeerView:
+    online(book)
+    book.tell(c.NotePath(peer=BOB.peer, new=path))
+    book.tell(c.NoteSession(peer=BOB.peer, established=True))
+    return bob(book)
+
+
+def classified(book: Playbook, mapping: str, filtering: str, *, theirs: tuple[str, str]) -> None:
+    evidence = ("192.0.2.1:3478 sees 198.51.100.1:5000 (20 ms)",)
+    book.tell(
+        c.NoteBehaviour(
+            mapping=mapping,
+            filtering=filtering,
+            hairpin="no",
+            server="192.0.2.1:3478",
+            evidence=evidence,
+        )
+    )
+    book.tell(c.NotePeerNat(peer=BOB.peer, mapping=theirs[0], filtering=theirs[1], hairpin=""))
+
+
+def test_a_forecast_is_told_before_anything_was_tried() -> None:
+    book = Playbook.in_party(ALICE, BOB)
+    assert bob(book).forecast.kind == "likely direct"
+    classified(book, "port", "port", theirs=("port", "port"))
+    assert bob(book).forecast.kind == "relay"
+    assert (bob(book).nat, status(book.state).node.nat.nature) == ("hard NAT", "hard NAT")
+    classified(book, "independent", "port", theirs=("independent", "port"))
+    assert bob(book).forecast.kind == "direct"
+    classified(book, "independent", "port", theirs=("blocked", "blocked"))
+    assert bob(book).forecast.kind == "tcp"
+
+
+def test_a_port_that_was_opened_and_ipv6_count_in_the_forecast() -> None:
+    book = Playbook.in_party(ALICE, BOB)
+    classified(book, "port", "port", theirs=("port", "port"))
+    forwarded = (Candidate("forwarded", "198.51.100.9:26666"),)
+    book.tell(c.NoteCandidates(peer=BOB.peer, generation=1, candidates=forwarded))
+    assert bob(book).forecast.kind == "direct"
+    ipv6 = (Candidate("host", "[2001:db8::9]:26666"),)
+    book.tell(c.NoteCandidates(peer=BOB.peer, generation=2, candidates=ipv6))
+    assert bob(book).forecast.kind == "relay"
+    book.tell(c.NoteAddresses(addresses=("[2001:db8::1]:26666", "[fd00::1]:26666")))
+    assert bob(book).forecast.kind == "likely direct"
+
+
+def offered(book: Playbook) -> Playbook:
+    relay = c.RelayOffer(relay="192.0.2.1:3478", region="eu", tcp="wss://192.0.2.1:443", boot="00")
+    book.tell(c.NoteRelays(party=book.state.party, relays=(relay,)))
+    return book
+
+
+def test_a_relayed_path_names_the_relay_its_region_and_why() -> None:
+    book = offered(Playbook.in_party(ALICE, BOB))
+    path = PathQuality(kind="relay", address="192.0.2.1:3478", rtt_us=1, relay="192.0.2.1:3478")
+    classified(book, "port", "port", theirs=("port", "port"))
+    shown = connected_by(book, path)
+    assert shown.path
+    assert shown.path.via == "the relay 192.0.2.1:3478 (eu)"
+    assert "Both routers give every destination another port" in shown.why
+    classified(book, "independent", "port", theirs=("independent", "port"))
+    assert "goes on being tried" in bob(book).why
+
+
+def test_a_path_through_a_friend_bears_its_name() -> None:
+    book = Playbook.in_party(ALICE, BOB, CAROL)
+    path = PathQuality(kind="relay", address="192.0.2.9:1", rtt_us=1, relay=CAROL.peer)
+    assert connected_by(book, path).why.startswith("Through carol.")
+
+
+def test_tcp_is_explained_by_whose_network_blocks_udp() -> None:
+    book = offered(Playbook.in_party(ALICE, BOB))
+    path = PathQuality(kind="tcp", address="192.0.2.1:443", rtt_us=1, relay="192.0.2.1:3478")
+    classified(book, "independent", "port", theirs=("blocked", "blocked"))
+    shown = connected_by(book, path)
+    assert "UDP is blocked at bob" in shown.why
+    assert "Expect delay" in shown.why
+
+
+def test_a_doubted_path_says_so_until_it_answers() -> None:
+    book = Playbook.in_party(ALICE, BOB)
+    connected_by(book, WAN)
+    book.tell(c.NoteDoubt(peer=BOB.peer, path=WAN, ms=2_100))
+    assert "silent for 2100 ms" in bob(book).doubt
+    assert bob(book).why.startswith("Not sure")
+    book.tell(c.NoteDoubt(peer=BOB.peer, path=WAN, ms=2_900, trusted=True))
+    assert bob(book).doubt == ""
+
+
+def test_relays_are_listed_with_how_we_are_bound_to_them() -> None:
+    book = offered(Playbook.in_party(ALICE, BOB))
+    assert (status(book.state).relays[0].carrier, status(book.state).relays[0].region) == ("", "eu")
+    at = "198.51.100.1:5000"
+    book.tell(c.NoteRelayBound(relay="192.0.2.1:3478", carrier="tcp", address=at, rtt_us=20_500))
+    assert (status(book.state).relays[0].carrier, status(book.state).relays[0].rtt_ms) == (
+        "tcp",
+        20.5,
+    )

@@ -25,6 +25,11 @@ export interface Create {
   uses?: number;
 }
 
+export interface ForecastView {
+  kind: string;
+  why: string;
+}
+
 export interface Head {
   length: number;
   hash: string;
@@ -73,6 +78,14 @@ export interface Kick {
 
 export interface Leave {}
 
+export interface NatClassified {
+  mapping: string;
+  filtering: string;
+  hairpin: string;
+  server: string;
+  evidence: string[];
+}
+
 export interface NatGathered {
   generation: number;
   candidates: Candidate[];
@@ -89,6 +102,27 @@ export interface NatMapped {
   rtt_ms: number;
 }
 
+export interface NatNetwork {
+  network: string;
+  gateway: string;
+  reason: string;
+}
+
+export interface NatPortMapped {
+  method: string;
+  protocol: string;
+  port: number;
+  external: string;
+  lifetime_s: number;
+  gateway: string;
+}
+
+export interface NatPortUnmapped {
+  protocol: string;
+  port: number;
+  reason: string;
+}
+
 export interface NatUnmapped {
   server: string;
   reason: string;
@@ -99,6 +133,13 @@ export interface NatView {
   label: string;
   words: string;
   candidates: string[];
+  nature: string;
+  mapping: string;
+  filtering: string;
+  hairpin: string;
+  ports: PortView[];
+  ports_reason: string;
+  gateway: string;
 }
 
 export interface NodeView {
@@ -171,6 +212,13 @@ export interface PartyView {
   invites: InviteView[];
 }
 
+export interface PathDoubted {
+  peer: string;
+  path: PathQuality;
+  second: PathQuality | null;
+  silent_ms: number;
+}
+
 export interface PathFailed {
   peer: string;
   tried: string[];
@@ -200,6 +248,8 @@ export interface PathQuality {
   address: string;
   rtt_us: number;
   loss_permille?: number;
+  jitter_us?: number;
+  relay?: string;
 }
 
 export interface PathSwitched {
@@ -209,9 +259,16 @@ export interface PathSwitched {
   reason: string;
 }
 
+export interface PathTrusted {
+  peer: string;
+  path: PathQuality;
+  after_ms: number;
+}
+
 export interface PathView {
   kind: string;
   address: string;
+  via: string;
   rtt_ms: number;
   loss: number;
   since: number;
@@ -254,6 +311,13 @@ export interface PeerLeft {
   peer: string;
 }
 
+export interface PeerNat {
+  peer: string;
+  mapping: string;
+  filtering: string;
+  hairpin: string;
+}
+
 export interface PeerOffline {
   peer: string;
   reason: string;
@@ -281,9 +345,18 @@ export interface PeerView {
   state: string;
   path: PathView | null;
   why: string;
+  doubt: string;
+  nat: string;
+  forecast: ForecastView;
+  relay: string;
   rx_bytes: number;
   tx_bytes: number;
   founder: boolean;
+}
+
+export interface PortView {
+  inside: string;
+  outside: string;
 }
 
 export interface ProfileChosen {
@@ -304,6 +377,48 @@ export interface Refusal {
   fix: string;
 }
 
+export interface RelayBound {
+  relay: string;
+  carrier: string;
+  address: string;
+  rtt_us: number;
+  took_ms: number;
+}
+
+export interface RelayOffered {
+  relay: string;
+  region: string;
+  tcp: string;
+  boot: string;
+}
+
+export interface RelayPicked {
+  peer: string;
+  relay: string;
+  sum_ms: number;
+  reason: string;
+}
+
+export interface RelayUnbound {
+  relay: string;
+  carrier: string;
+  reason: string;
+}
+
+export interface RelayView {
+  name: string;
+  region: string;
+  tcp: string;
+  carrier: string;
+  rtt_ms: number;
+  reason: string;
+}
+
+export interface RelayWithdrawn {
+  relay: string;
+  reason: string;
+}
+
 export interface Rename {
   name: string;
 }
@@ -320,6 +435,10 @@ export interface SessionEnded {
   reason: string;
 }
 
+export interface SessionResumed {
+  asleep_ms: number;
+}
+
 export interface SessionStarted {
   version: string;
   platform: string;
@@ -333,6 +452,7 @@ export interface Status {
   node: NodeView;
   party: PartyView | null;
   peers: PeerView[];
+  relays: RelayView[];
 }
 
 export interface Stored {
@@ -376,6 +496,7 @@ export interface TunnelStopped {
 export interface Payloads {
   "session.started": SessionStarted;
   "session.ended": SessionEnded;
+  "session.resumed": SessionResumed;
   "session.carried": SessionCarried;
   "party.entered": PartyEntered;
   "party.exited": PartyExited;
@@ -394,14 +515,26 @@ export interface Payloads {
   "peer.online": PeerOnline;
   "peer.offline": PeerOffline;
   "peer.candidates": PeerCandidates;
+  "peer.nat": PeerNat;
   "nat.gathered": NatGathered;
   "nat.mapped": NatMapped;
   "nat.unmapped": NatUnmapped;
   "nat.labelled": NatLabelled;
+  "nat.port_mapped": NatPortMapped;
+  "nat.port_unmapped": NatPortUnmapped;
+  "nat.classified": NatClassified;
+  "nat.network": NatNetwork;
+  "relay.offered": RelayOffered;
+  "relay.withdrawn": RelayWithdrawn;
+  "relay.bound": RelayBound;
+  "relay.unbound": RelayUnbound;
+  "relay.picked": RelayPicked;
   "path.probing": PathProbing;
   "path.opened": PathOpened;
   "path.switched": PathSwitched;
   "path.lost": PathLost;
+  "path.doubted": PathDoubted;
+  "path.trusted": PathTrusted;
   "path.failed": PathFailed;
   "tunnel.started": TunnelStarted;
   "tunnel.configured": TunnelConfigured;
