@@ -78,7 +78,14 @@ class Audience:
 
 class Conversation:
     def __init__(
-        self, peer: str, audience: Audience, told: int, guest: bool, wants_relays: bool = False
+        self,
+        peer: str,
+        audience: Audience,
+        told: int,
+        guest: bool,
+        *,
+        wants_relays: bool = False,
+        refilling: bool = False,
     ) -> None:
         self.peer = peer
         self.guest = guest  # holds an invite; must become a member soon
@@ -87,6 +94,8 @@ class Conversation:
         self.party = audience.party
         self.final: Refused | None = None  # nothing follows it
         self._told = told  # length of the chain as sent
+        # Says that it holds more than we do. Until that makes it a member it is shown nothing.
+        self._refilling = refilling
         self._told_online: tuple[str, ...] = ()
         self._wants_relays = wants_relays
         self._told_relays: tickets.Shown = ()
@@ -113,6 +122,14 @@ class Conversation:
         if not self.guest:
             self.present = True
             self.audience.wake()
+
+    def showed(self, length: int) -> None:
+        """It has sent us our chain up to there, so it need not be told."""
+        self._told = max(self._told, length)
+        if self.guest and self.peer in self.party.chain.members:
+            self.guest = False
+            self.stay()
+        self.audience.wake()
 
     async def reply(self, frame: FromServer) -> None:
         """Queue an answer; waits where the other side asks faster than it listens."""
@@ -191,7 +208,7 @@ class Conversation:
         """The records that follow those sent, to the end, or to the departure of this peer."""
         end = self.party.departed_at.get(self.peer, 0) if self._over() else 0
         end = end or self.party.chain.length
-        if self._told >= end:
+        if self._told >= end or (self.guest and self._refilling):
             return None
         page = tuple(self.party.records[self._told : min(self._told + PAGE, end)])
         after, self._told = self._told, self._told + len(page)

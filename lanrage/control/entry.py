@@ -52,11 +52,11 @@ async def create(url: str, identity: Identity, genesis: bytes) -> Joined | Refus
                 peer=identity.peer,
                 genesis=genesis,
             )
-            refused = await link.greet(what, hello)
+            answer = await link.greet(what, hello)
     except TimeoutError:
         return _too_slow(what)
     link.abort()
-    return _ended(what, refused) if refused else Joined(party, url, (genesis,))
+    return _ended(what, answer) if isinstance(answer, Refusal) else Joined(party, url, (genesis,))
 
 
 async def join(invite: Invite, identity: Identity, name: str | None = None) -> Joined | Refusal:
@@ -110,8 +110,8 @@ async def _begin(url: str, invite: Invite, identity: Identity, name: str) -> _En
         invite_seed=invite.seed,
         invite=invite.id,
     )
-    refused = await link.greet(_CANNOT, hello, entry.build(floor, name))
-    return _ended(_CANNOT, refused) if refused else entry
+    answer = await link.greet(_CANNOT, hello, entry.build(floor, name))
+    return _ended(_CANNOT, answer) if isinstance(answer, Refusal) else entry
 
 
 class _Entry:

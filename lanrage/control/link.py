@@ -85,9 +85,9 @@ class Link:
             return False
         return True
 
-    async def greet(self, what: str, *frames: m.FromNode) -> Refusal | None:
-        """Say hello, and what else need not wait. None: welcome. Whoever is not, or does not wait
-        for the answer, has hung up."""
+    async def greet(self, what: str, *frames: m.FromNode) -> m.Welcome | Refusal:
+        """Say hello, and what else need not wait. Whoever is not welcome, or does not wait for the
+        answer, has hung up."""
         answer: m.FromServer | Refusal | None = None
         try:
             await self.send(*frames)
@@ -96,9 +96,7 @@ class Link:
             if not isinstance(answer, m.Welcome):
                 self.abort()
         match answer:
-            case m.Welcome():
-                return None
-            case Refusal():
+            case m.Welcome() | Refusal():
                 return answer
             case m.Refused(code=code, reason=reason):
                 return refusal(what, code, reason)

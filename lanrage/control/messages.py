@@ -12,7 +12,7 @@ WebSocket subprotocol is `lanrage.control`. The server speaks first:
     Presence, whenever it changes           Send     a sealed signal for one member
     Appended | Conflict | Refused           Stay     once a guest has joined
     Signal                                  Measured round trips to the relays
-    Relays, Picks, to who wants them
+    Relays, Picks, to who wants them        Refill   what the server has lost
 
 A node need not wait for `Welcome` before it sends `Append`. Before an answer to `Append`, the
 server has sent every record that led to it, so the loser of a race can build anew at once.
@@ -73,7 +73,8 @@ class Challenge(Frame, frozen=True, kw_only=True, tag="challenge"):
 
 
 class Welcome(Frame, frozen=True, kw_only=True, tag="welcome"):
-    """The hello is accepted; the chain has this length here."""
+    """The hello is accepted; the chain has this length here. It may be shorter than the node's:
+    then the node checks that it is the beginning of its own, and sends the rest."""
 
     length: _Count
     head: _Head
@@ -162,12 +163,20 @@ class Hello(Frame, frozen=True, kw_only=True, tag="hello"):
     invite: Annotated[str, msgspec.Meta(max_length=52)] = ""  # of a guest: the invite's id
     proof: Annotated[bytes, msgspec.Meta(max_length=64)] = b""  # by the invite: "lanrage guest v1"
     genesis: Annotated[bytes, msgspec.Meta(max_length=RECORD_MAX)] = b""  # founds the party
-    relays: bool = False  # understands `Relays` and `Picks`, and tells `Measured`
+    relays: bool = False  # understands `Relays`, `Picks`, and a server that needs a `Refill`
 
 
 class Append(Frame, frozen=True, kw_only=True, tag="append"):
     id: Annotated[int, msgspec.Meta(ge=1, le=1 << 32)]  # chosen by the node, comes back
     record: _Record
+
+
+class Refill(Frame, frozen=True, kw_only=True, tag="refill"):
+    """Records that the server said in `Welcome` it does not have: its data was lost or is older
+    than ours, or they were made while it was away. Answered by `Appended` with id 0."""
+
+    after: _Count
+    records: Annotated[tuple[_Record, ...], msgspec.Meta(min_length=1, max_length=PAGE)]
 
 
 class Send(Frame, frozen=True, kw_only=True, tag="send"):
@@ -200,7 +209,7 @@ FromServer: TypeAlias = (
     | Relays
     | Picks
 )
-FromNode: TypeAlias = Hello | Append | Send | Stay | Measured
+FromNode: TypeAlias = Hello | Append | Refill | Send | Stay | Measured
 
 _encoder = msgspec.msgpack.Encoder()
 _from_server: msgspec.msgpack.Decoder[FromServer] = msgspec.msgpack.Decoder(FromServer)

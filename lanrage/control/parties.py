@@ -8,21 +8,19 @@ when a join comes in, and turns expired invites away.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any, Final, TypeVar
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
 
-from events import codec
 from events.log import Log
-from events.party import Recorded
 from events.store import Conflict
 from lanrage.control.limits import PARTIES_MAX, RECORDS_TOTAL_MAX
+from lanrage.control.stored import recorded
 from lanrage.protocols import partylog
 from lanrage.protocols.partylog import Chain, Invalid
 from lanrage.recorded import event_of
 from lanrage.refusal import Refusal
 
 T = TypeVar("T")
-READ: Final = 1_000  # events read from the log at once
 
 
 class Party:
@@ -57,7 +55,7 @@ class Parties:
 
     async def load(self) -> None:
         """Fold the log. It was verified when it was written."""
-        async for event in _recorded(self._log):
+        async for event in recorded(self._log):
             party = self._parties.setdefault(event.party, Party())
             after = partylog.apply(party.chain, event.record)
             if after is not party.chain:
@@ -108,22 +106,42 @@ class Parties:
         after = partylog.verify(party.chain, record, now_ms=now_ms)
         if isinstance(after, Invalid):
             return after
-        if self._total >= RECORDS_TOTAL_MAX:
+        return await self._store(party, [(after, record)], now_ms)
+
+    async def refill(
+        self, party: Party, after: int, records: Sequence[bytes], now_ms: int
+    ) -> Chain | Invalid | Refusal:
+        """What this server missed, or lost, from somebody who kept it: many records, of the past,
+        so no clock decides about them. Invalid("diverged") if they contradict what is here."""
+        return await self._whole(self._refill(party, after, records, now_ms))
+
+    async def _refill(
+        self, party: Party, after: int, records: Sequence[bytes], now_ms: int
+    ) -> Chain | Invalid | Refusal:
+        async with party.lock:
+            known = party.records[after : after + len(records)]
+            if after > party.chain.length or list(records[: len(known)]) != known:
+                return Invalid("diverged", "this control server has another history")
+            chain = party.chain
+            steps: list[tuple[Chain, bytes]] = []
+            for record in records[len(known) :]:
+                result = partylog.verify(chain, record)
+                if isinstance(result, Invalid):
+                    return result
+                chain = result
+                steps.append((chain, record))
+            return await self._store(party, steps, now_ms) if steps else chain
+
+    async def _store(
+        self, party: Party, steps: Sequence[tuple[Chain, bytes]], now_ms: int
+    ) -> Chain | Invalid | Refusal:
+        if self._total + len(steps) > RECORDS_TOTAL_MAX:
             return Invalid("full", "this control server has no room for more")
-        outcome = await self._log.append([event_of(after, record)], at=now_ms)
+        outcome = await self._log.append([event_of(*step) for step in steps], at=now_ms)
         assert not isinstance(outcome, Conflict), "nothing was expected of the streams"
         if isinstance(outcome, Refusal):
             return outcome
-        party.add(after, record)
-        self._total += 1
-        return after
-
-
-async def _recorded(log: Log) -> AsyncIterator[Recorded]:
-    after = 0
-    while stored := await log.read(after, limit=READ):
-        after = stored[-1].seq
-        for each in stored:
-            event = codec.decode(each)
-            if isinstance(event, Recorded):
-                yield event
+        for after, record in steps:
+            party.add(after, record)
+        self._total += len(steps)
+        return party.chain

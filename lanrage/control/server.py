@@ -37,7 +37,7 @@ from lanrage.control.parties import Parties, Party
 from lanrage.control.relays import Relays
 from lanrage.control.responder import Responder
 from lanrage.control.tickets import PartyRelays
-from lanrage.protocols.partylog import Chain, Invalid, party_of
+from lanrage.protocols.partylog import Chain, Invalid, body, party_of
 from lanrage.protocols.partylog.rules import invite_rule
 from lanrage.refusal import Refusal
 
@@ -189,22 +189,44 @@ class ControlServer:
         if party is None:
             return m.Refused(code="unknown_party", reason="this control server has no such party")
         guest = hello.peer not in party.chain.members
+        if hello.relays and hello.length > party.chain.length:
+            if party.chain.departed.get(hello.peer) == "kicked":
+                return m.Refused(code="kicked", reason=DEPARTED["kicked"])
+            return Conversation(
+                hello.peer,
+                self._audience(party),
+                party.chain.length,
+                guest,
+                wants_relays=True,
+                refilling=True,
+            )
         refused = _guest_refused(hello, nonce, party) if guest else None
         departed = refused is not None and refused.code in DEPARTED
         if refused is not None and not departed:
             return refused
         if party.head_at(hello.length) != hello.head:
             return m.Refused(code="diverged", reason="this control server has another history")
-        audience = self._audiences.get(hello.party)
-        if audience is None:
-            audience = Audience(party, PartyRelays(self._relays))
-            self._audiences[hello.party] = audience
         return Conversation(
-            hello.peer, audience, hello.length, guest and not departed, hello.relays
+            hello.peer,
+            self._audience(party),
+            hello.length,
+            guest and not departed,
+            wants_relays=hello.relays,
         )
 
+    def _audience(self, party: Party) -> Audience:
+        audience = self._audiences.get(party.chain.party)
+        if audience is None:
+            audience = Audience(party, PartyRelays(self._relays))
+            self._audiences[party.chain.party] = audience
+        return audience
+
     async def _found(self, hello: m.Hello) -> Party | m.Refused:
-        if self._creators is not None and hello.peer not in self._creators:
+        genesis = body(hello.genesis)
+        if genesis is None:
+            return m.Refused(code="malformed", reason="this is no genesis")
+        # The party counts, not who asks: any member may bring back what this server has lost.
+        if self._creators is not None and genesis.author not in self._creators:
             return m.Refused(code="not_creator", reason="this control server is for another party")
         if party_of(hello.genesis) != hello.party:
             return m.Refused(code="malformed", reason="this genesis is of another party")
@@ -219,6 +241,7 @@ class ControlServer:
         now = time.monotonic()
         frames = limits.Bucket(limits.FRAMES_PER_S, limits.FRAMES_BURST, now)
         appends = limits.Bucket(limits.APPENDS_PER_S, limits.APPENDS_BURST, now)
+        refills = limits.Bucket(limits.REFILLS_PER_S, limits.REFILLS_BURST, now)
         until = now + limits.GUEST_S
         while True:  # the writer ends it, after the final frame
             async with asyncio.timeout(until - time.monotonic() if conversation.guest else None):
@@ -229,6 +252,10 @@ class ControlServer:
                 case m.Append() as append:
                     await asyncio.sleep(appends.owe(time.monotonic()))
                     await self._append(conversation, append)
+                case m.Refill() as refill:
+                    await asyncio.sleep(refills.owe(time.monotonic()))
+                    await self._refill(conversation, refill)
+                    until = time.monotonic() + limits.GUEST_S
                 case m.Stay():
                     conversation.stay()
                 case m.Send(to=to, sealed=sealed):
@@ -263,6 +290,16 @@ class ControlServer:
             conversation.guest = False
         await conversation.reply(m.Appended(id=append.id, length=result.length))
         conversation.audience.wake()
+
+    async def _refill(self, conversation: Conversation, refill: m.Refill) -> None:
+        result = await self._parties.refill(
+            conversation.party, refill.after, refill.records, _now_ms()
+        )
+        if not isinstance(result, Chain):
+            conversation.end(_refused(0, result))
+            return
+        conversation.showed(refill.after + len(refill.records))
+        await conversation.reply(m.Appended(id=0, length=result.length))
 
     def _forget(self, audience: Audience) -> None:
         party = audience.party.chain.party

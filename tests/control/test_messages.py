@@ -56,6 +56,7 @@ FROM_NODE: tuple[FromNode, ...] = (
     m.Send(to=ADA.peer, sealed=b"sealed"),
     m.Stay(),
     m.Measured(rtts_ms={"192.0.2.7:7777": 20}),
+    m.Refill(after=0, records=(party.genesis(),)),
 )
 BEFORE_RELAYS = Path(__file__).parent.parent / "data" / "control" / "hello-before-relays.txt"
 

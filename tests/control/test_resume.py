@@ -14,6 +14,7 @@ import pytest
 from events.log import Log
 from lanrage.control import client as control
 from lanrage.control import messages as m
+from lanrage.control import session
 from lanrage.control.run import run
 from lanrage.control.server import ControlServer
 from lanrage.protocols import partylog
@@ -97,7 +98,7 @@ async def test_an_append_while_control_is_away_waits_for_it(tmp_path: Path) -> N
 async def test_an_append_with_control_gone_is_refused_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "APPEND_S", 0.1)
+    monkeypatch.setattr(session, "APPEND_S", 0.1)
     async with nodes("ada") as (ada,):
         async with serving(tmp_path) as server:
             await ada.found(server)
