@@ -27,7 +27,7 @@ from events.log import Log
 from events.peer import Candidate
 from lanrage import commands as c
 from lanrage import effects as e
-from lanrage.adapters import nat_label
+from lanrage.adapters import nat_behaviour, nat_label
 from lanrage.control import client as control
 from lanrage.control.limits import Bucket
 from lanrage.control.server import ControlServer
@@ -48,6 +48,7 @@ CONTROL_LOG = "control.sqlite"
 CONTROL_LOCK = "control.lock"
 INBOX_MAX = 4096
 BATCH_MAX = 256
+CLASSIFY_DELAY_S = 1.0  # its own packets must not compete with a join
 LABEL_DELAY_S = 5.0  # the classic NAT test must not compete with a join
 RESOLVE_RETRY_S = 10.0  # for a name that could not be resolved: the network may come later
 FULL_DISK_RETRY_S = 1.0
@@ -103,6 +104,8 @@ class Node:
         self._news = asyncio.Condition()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._signals: dict[PeerId, Bucket] = {}  # of members only
+        self._stun: tuple[str, ...] = ()  # servers that answer STUN, "ip:port"
+        self._behaviour_task: asyncio.Task[None] | None = None
         self._label_task: asyncio.Task[None] | None = None
         self._servers_task: asyncio.Task[None] | None = None
         # Where a router leads to our control, it probably leads to the tunnel, too: by a rule of
@@ -403,6 +406,7 @@ class Node:
         while True:
             found = [await _stun_of(url) for url in urls]
             every = [server for each in found for server in each]
+            self._stun = tuple(dict.fromkeys(every))
             self._link.send(e.PutServers(servers=tuple(dict.fromkeys(every))))
             if all(found):
                 return
@@ -413,6 +417,10 @@ class Node:
     def _moved(self, reason: str) -> None:
         """We are somewhere else, or it is later than we thought: measure everything anew."""
         self._link.send(e.ChangeNetwork(reason=reason))
+        self.client.hurry()
+        if self._behaviour_task is not None:
+            self._behaviour_task.cancel()
+            self._behaviour_task = None
 
     async def _read_tunnel(self) -> None:
         async for notice in self._link.notices():
@@ -426,7 +434,10 @@ class Node:
             if command is not None:
                 await self._inbox.put((command, None))
             if isinstance(notice, m.Mapped):
+                if notice.server in self.state_now.nat.mapped:  # elsewhere than before
+                    self.client.hurry()
                 self._label(notice.server)
+                self._classify()
 
     async def _on_counters(self, counters: m.Counters) -> None:
         self._live = {
@@ -440,6 +451,25 @@ class Node:
         }
         self._drops.update(counters.drops)
         await self._announce_news()
+
+    def _classify(self) -> None:
+        """What our router does: once on each network, when a server is known to answer."""
+        if self._behaviour_task is None:
+            self._behaviour_task = self._spawn(self._find_behaviour())
+
+    async def _find_behaviour(self) -> None:
+        await asyncio.sleep(CLASSIFY_DELAY_S)
+        servers = self._stun
+        found = await nat_behaviour.classify(servers)
+        self.report(
+            c.NoteBehaviour(
+                mapping=found.mapping,
+                filtering=found.filtering,
+                hairpin=found.hairpin,
+                server=found.server,
+                evidence=tuple(found.evidence),
+            )
+        )
 
     def _label(self, server: str) -> None:
         """The classic NAT label, once a session: for diagnosis, off the hot path."""

@@ -23,6 +23,7 @@ import msgspec
 from lanrage.control.limits import STUN_BURST, STUN_PER_S, Buckets, network
 from lanrage.protocols import stun
 from lanrage.protocols.endpoint import Address
+from lanrage.protocols.relay import wire
 from lanrage.protocols.relay.budget import Rate
 from lanrage.protocols.relay.forwarder import MEMBER_RATE, Forwarder
 from lanrage.refusal import Refusal
@@ -177,6 +178,8 @@ def main(arguments: list[str]) -> int:
             tell(parent, Failed(refusal=made))
             return 1
         ports.append(made)
+    # The first exchange imports more of its library, which nobody may not be allowed to read.
+    wire.derive(plan.private_key, bytes([9] + [0] * 31), relay=True)
     if os.geteuid() == 0:
         privileges.keep_only((), privileges.NOBODY, privileges.NOBODY)
     settle_memory()
