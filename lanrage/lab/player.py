@@ -30,7 +30,7 @@ from projections.lobby import PeerView, Status
 
 LANRAGE = (sys.executable, "-m", "lanrage")
 CONTROL_PORT = 8667
-RELAY_TCP_PORT = 443
+RELAY_PORT = 3478
 READY_S_MAX = 20.0
 COMMAND_S_MAX = 30.0
 CONNECT_INTERVAL_S = 0.05
@@ -261,18 +261,27 @@ class Control:
 
     @property
     def secret(self) -> Path:
-        """The file that relays need to register."""
-        return self.state / "relay.secret"
+        """The file that it shares with the relays."""
+        return self.state.with_name("relay.secret")
 
     def start(self) -> None:
         """Returns when it accepts connections."""
         listen = f"0.0.0.0:{self.port}"
         self.process = self.computer.popen(
-            [*LANRAGE, "control", "--listen", listen],
+            [*LANRAGE, "control", "--listen", listen, "--relay-secret", os.fspath(self.secret)],
             log="control",
             env={"LANRAGE_STATE": os.fspath(self.state)},
         )
-        _wait_for_port(self.computer, self.port, self.process, "control")
+        deadline_s = time.monotonic() + READY_S_MAX
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > deadline_s:
+                said = self.computer.log_file("control").read_text(errors="replace").strip()
+                raise NodeFailed(f"the control server did not start: {said.rpartition(chr(10))[2]}")
+            time.sleep(CONNECT_INTERVAL_S)
+
+    def _answers(self) -> bool:
+        with self.computer.socket(socket.SOCK_STREAM) as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def kill(self) -> None:
         assert self.process is not None
@@ -281,22 +290,30 @@ class Control:
 
 
 class Relay:
-    """`lanrage relay` on a server of the lab, with its TCP front on port 443."""
+    """`lanrage relay` on a server of the lab; with `tcp`, also WebSocket over TLS on port 443."""
 
-    def __init__(self, computer: Computer, state: Path, control: Control) -> None:
+    def __init__(self, computer: Computer, state: Path, control: Control, tcp: bool = True) -> None:
         self.computer = computer
         self.state = state
         self.control = control
+        self.tcp = tcp
         self.process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def name(self) -> str:
+        """As members and their events call it."""
+        return f"{self.computer.address}:{RELAY_PORT}"
+
     def start(self) -> None:
-        """Returns when its TCP front accepts connections; see `wait_until_offered`."""
-        argv = [*LANRAGE, "relay", "--control", self.control.url]
-        argv += ["--secret", os.fspath(self.control.secret), "--tcp", "0.0.0.0:443"]
-        self.process = self.computer.popen(
-            argv, log="relay", env={"LANRAGE_STATE": os.fspath(self.state)}
-        )
-        _wait_for_port(self.computer, RELAY_TCP_PORT, self.process, "relay")
+        """Returns when it forwards; control knows of it a moment later."""
+        argv = [*LANRAGE, "relay", "--json", "--control", self.control.url]
+        argv += ["--secret", os.fspath(self.control.secret)]
+        argv += ["--tcp", "0.0.0.0:443"] if self.tcp else []
+        state = {"LANRAGE_STATE": os.fspath(self.state)}
+        self.process = self.computer.popen(argv, log="relay", stdout=subprocess.PIPE, env=state)
+        if not first_line(self.process, READY_S_MAX):
+            said = self.computer.log_file("relay").read_text(errors="replace").strip()
+            raise NodeFailed(f"the relay did not start: {said.rpartition(chr(10))[2]}")
 
     def kill(self) -> None:
         """kill -9 of everything that it consists of, and gone when this returns."""
@@ -304,22 +321,6 @@ class Relay:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-
-
-def _wait_for_port(
-    computer: Computer, port: int, process: subprocess.Popen[bytes], program: str
-) -> None:
-    deadline_s = time.monotonic() + READY_S_MAX
-    while not _answers(computer, port):
-        if process.poll() is not None or time.monotonic() > deadline_s:
-            said = computer.log_file(program).read_text(errors="replace").strip()
-            raise NodeFailed(f"the {program} did not start: {said.rpartition(chr(10))[2]}")
-        time.sleep(CONNECT_INTERVAL_S)
-
-
-def _answers(computer: Computer, port: int) -> bool:
-    with computer.socket(socket.SOCK_STREAM) as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def wait_until_connected(players: Sequence[Player], timeout_s: float) -> None:

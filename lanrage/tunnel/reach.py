@@ -421,7 +421,7 @@ class Reach:
             return self.outlet.drop("pong_unexpected")  # that way was taken off the list
         way.note_answer(sent_ns, now_ns)
         if way is self.best:
-            self._note_best_answer(sent_ns, now_ns)
+            self._note_best_answer(way, now_ns)
         elif self.state is State.SUSPECT:
             self._answered_in_doubt(way, now_ns)
         elif self.state is not State.OPEN:
@@ -443,11 +443,11 @@ class Reach:
         best.demoted_ns = now_ns
         self._fire(Trigger.ANSWERED, now_ns, self.second_way(now_ns) or way)
 
-    def _note_best_answer(self, sent_ns: int, now_ns: int) -> None:
+    def _note_best_answer(self, best: Way, now_ns: int) -> None:
         if self.state is State.SUSPECT:
             self._fire(Trigger.RECOVERED, now_ns)
-        if not self.burst:
-            self.beat_ns = max(now_ns, sent_ns + self._beat_interval(now_ns))
+        if not self.burst:  # counted from the newest ping: several are under way on a long path
+            self.beat_ns = max(now_ns, best.sent_ns + self._beat_interval(now_ns))
 
     def _ping(self, way: Way, now_ns: int) -> None:
         if not way.proven_ns and not self._may_try(now_ns):

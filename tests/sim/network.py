@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from events.peer import Candidate
 from lanrage.protocols import endpoint, stun
-from lanrage.protocols.endpoint import Address
+from lanrage.protocols.endpoint import Address, Via
 from lanrage.tunnel.messages import Mapped, Unmapped
 from lanrage.tunnel.outlet import PathNotice
 from lanrage.tunnel.paths import Paths
@@ -84,6 +84,7 @@ class Network:
         self.delay_ms, self.jitter_ms, self.loss = delay_ms, jitter_ms, loss
         self.lan_cut = False
         self.wan_cut = False
+        self.cuts: set[frozenset[str]] = set()  # public hosts between which nothing passes
         self.sent = 0
         self.computers: dict[tuple[int, str], Computer] = {}
         self.routers: dict[str, Router] = {}
@@ -114,7 +115,7 @@ class Network:
             return
         if sender.home is not None:
             source = sender.home.outbound(source, to)
-        if self.wan_cut:
+        if self.wan_cut or frozenset((source[0], to[0])) in self.cuts:
             return
         router = self.routers.get(to[0])
         if router is None:
@@ -259,6 +260,7 @@ class Member:
 
     def flush(self) -> None:
         for to, datagram in self.paths.take_outgoing():
+            assert not isinstance(to, Via), "there is no relay here"
             self.sent += 1
             self.network.send(self.computer, PORT, to, datagram)
         changed = False
