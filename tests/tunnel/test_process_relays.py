@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from lanrage.tunnel.messages import (
     Switched,
 )
 from tests.tunnel.pair import Side, ping, wait_until
-from tests.tunnel.small_relay import SmallRelay
+from tests.tunnel.real_relay import RealRelay
 from tests.tunnel.test_process import End, started
 
 pytestmark = pytest.mark.root
@@ -72,7 +71,7 @@ class Member:
 
 
 class Town:
-    def __init__(self, lab: Lab, relay: SmallRelay, members: list[Member]) -> None:
+    def __init__(self, lab: Lab, relay: RealRelay, members: list[Member]) -> None:
         self.lab = lab
         self.relay = relay
         self.members = members
@@ -127,7 +126,7 @@ async def settle_in(lab: Lab, count: int) -> list[Member]:
 async def make_town(kind: Kind, count: int) -> AsyncIterator[Town]:
     with Lab(homes(kind, count)) as lab:
         server = lab.computer("relay")
-        relay = SmallRelay(server.socket(socket.SOCK_DGRAM), server.address)
+        relay = RealRelay(server)
         members = await settle_in(lab, count)
         yield Town(lab, relay, members)
         for member in members:
@@ -174,7 +173,7 @@ async def test_two_behind_symmetric_routers_talk_through_the_relay_until_one_bec
         asyncio.to_thread(ping, alice.side, bob.side.inside, "-c", "150", "-i", "0.02")
     )
     await bob.end.hears(Established)
-    assert hard.relay.forwarded > 0
+    await asyncio.to_thread(hard.relay.forwards, 1)
 
     hard.lab.forward("bobhome", str(PORT), "bob")
     alice.candidates(bob, "203.0.113.99:9")
@@ -233,7 +232,7 @@ async def test_when_a_direct_path_dies_the_relay_carries_on_within_a_third_of_a_
     sent, received = await pings
     assert sent == 150
     assert received >= 135
-    assert two.relay.forwarded > 50
+    await asyncio.to_thread(two.relay.forwards, 50)
 
 
 async def test_after_a_restart_of_the_relay_members_are_bound_again_within_two_seconds(
@@ -245,7 +244,7 @@ async def test_after_a_restart_of_the_relay_members_are_bound_again_within_two_s
     await alice.end.hears(Opened)
     await bob.end.hears(Opened)
     await asyncio.to_thread(ping, alice.side, bob.side.inside, "-c", "2", "-i", "0.05")
-    hard.relay.restart()
+    await asyncio.to_thread(hard.relay.restart)
     sent, received = await asyncio.to_thread(
         ping, alice.side, bob.side.inside, "-c", "60", "-i", "0.02"
     )
@@ -257,14 +256,12 @@ async def test_a_standard_wireguard_behind_a_relay_is_reached_where_it_speaks(ha
     alice, bob = hard.members
     hard.offer_relay()
     await alice.end.hears(RelayBound)
-    hard.relay.phone = (9, alice.number)
     phone = replace(bob.side, interface="lrrphone", inside="10.9.0.9", private=bytes([5]) * 32)
     order = PutPeer(
         peer="phone",
         public_key=phone.public,
         allowed=(f"{phone.inside}/32",),
         keepalive_s=0,
-        number=9,
         standard=True,
     )
     alice.orders(order)
