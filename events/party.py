@@ -84,6 +84,30 @@ class PartyForked(PartyEvent, frozen=True, kw_only=True):
     head: str
 
 
+class PactOffered(PartyEvent, frozen=True, kw_only=True):
+    """A code was made with which one guest may come in without any server."""
+
+    TYPE: ClassVar[str] = "party.offered"
+    expires_at: int  # Unix milliseconds
+    places: tuple[str, ...]  # where it says that we are
+
+
+class PactAnswered(PartyEvent, frozen=True, kw_only=True):
+    """Guest or host: the other side's code was pasted; until the guest is a member, both have each
+    other as temporary peers. The codes' secret is never stored."""
+
+    TYPE: ClassVar[str] = "party.answered"
+    wireguard: bytes  # the other side's public key
+    address: str  # its virtual address
+    own_address: str  # ours for the time being, as a guest; empty: we are the host
+    places: tuple[str, ...]
+
+
+class PactEnded(PartyEvent, frozen=True, kw_only=True):
+    TYPE: ClassVar[str] = "party.pact_ended"
+    reason: str
+
+
 class ControlConnected(PartyEvent, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "party.control_connected"
     url: str
@@ -104,6 +128,9 @@ EVENTS = (
     InviteIssued,
     InviteRevoked,
     PartyForked,
+    PactOffered,
+    PactAnswered,
+    PactEnded,
     ControlConnected,
     ControlLost,
 )

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Outcome = Refusal | int | None
 READ_ROWS = 1_000
+PUBLIC = "with a code: this network's address on the Internet, if nothing tells it"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -138,8 +139,17 @@ def _add_party(add: Callable[..., Any]) -> None:
     invite.add_argument("id", nargs="?", metavar="ID")
     invite.add_argument("--uses", type=_count, default=1)
     invite.add_argument("--expires", type=_duration, default=86_400, metavar="1h")
-    join = add("join", _join, "enter a party with a friend's invite")
-    join.add_argument("link")
+    join = add("join", _join, "enter a party with a friend's invite, or with an offer's code")
+    join.add_argument("link", metavar="LINK|CODE")
+    join.add_argument("--public", default="", metavar="ADDRESS", help=PUBLIC)
+    offer = add("offer", _offer, "a code to let a friend in where no server can be reached")
+    offer.add_argument("--public", default="", metavar="ADDRESS", help=PUBLIC)
+    offer.add_argument("--expires", type=_duration, default=1200, metavar="20m")
+    answer = add("answer", _join, "answer an offer's code (as join)")
+    answer.add_argument("link", metavar="CODE")
+    answer.add_argument("--public", default="", metavar="ADDRESS", help=PUBLIC)
+    accept = add("accept", _accept, "let the friend in who sent this answer to your offer")
+    accept.add_argument("code")
     add("leave", _leave, "leave the party")
     kick = add("kick", _kick, "put a member out (only who made the party)")
     kick.add_argument("peer", help="name or id")
@@ -371,11 +381,32 @@ def _invite_words(made: dict[str, Any]) -> str:
 
 
 def _join(args: argparse.Namespace) -> Outcome:
-    joined = _ask(args, "POST", "/api/join", {"link": args.link})
+    asked = {"link": args.link, "public": args.public}
+    return _answer(args, _ask(args, "POST", "/api/join", asked), _joined_words)
+
+
+def _joined_words(it: dict[str, Any]) -> str:
+    if "answer" in it:
+        return f"Send this back at once; you are in when it is accepted:\n\n{it['answer']}\n"
+    return f"In {it['name']} as {it['address']}. `lanrage status` shows the others."
+
+
+def _offer(args: argparse.Namespace) -> Outcome:
+    asked = {"public": args.public, "expires_s": args.expires}
     return _answer(
         args,
-        joined,
-        lambda it: f"In {it['name']} as {it['address']}. `lanrage status` shows the others.",
+        _ask(args, "POST", "/api/offer", asked),
+        lambda it: (
+            f"Send this to one friend, who runs `lanrage join CODE`:\n\n{it['code']}\n\n"
+            "Then paste the answer: `lanrage accept ANSWER`."
+        ),
+    )
+
+
+def _accept(args: argparse.Namespace) -> Outcome:
+    accepted = _ask(args, "POST", "/api/accept", {"code": args.code})
+    return _answer(
+        args, accepted, lambda _it: "Connecting. `lanrage status` shows when your friend is in."
     )
 
 

@@ -34,7 +34,8 @@ class Create(Command, frozen=True, kw_only=True, tag="create"):
 
 
 class Join(Command, frozen=True, kw_only=True, tag="join"):
-    link: str  # holds the invite's secret
+    link: str  # an invite, or the code of an offer; holds a secret
+    public: str = ""  # with a code: our address on the Internet, if nothing else tells it
 
     def __repr__(self) -> str:
         return "Join()"
@@ -47,6 +48,22 @@ class Invite(Command, frozen=True, kw_only=True, tag="invite"):
 
 class RevokeInvite(Command, frozen=True, kw_only=True, tag="revoke"):
     invite: str  # its id, or a unique prefix
+
+
+class Offer(Command, frozen=True, kw_only=True, tag="offer"):
+    """A code for one guest, for a party that no server can be reached for."""
+
+    public: str = ""  # our address on the Internet, if nothing else tells it
+    expires_s: int = 1200
+
+
+class Accept(Command, frozen=True, kw_only=True, tag="accept"):
+    """The guest's code in answer to our offer."""
+
+    code: str
+
+    def __repr__(self) -> str:
+        return "Accept()"
 
 
 class Leave(Command, frozen=True, kw_only=True, tag="leave"):
@@ -67,7 +84,9 @@ class ChooseProfile(Command, frozen=True, kw_only=True, tag="profile"):
     profile: str
 
 
-Asked: TypeAlias = Create | Join | Invite | RevokeInvite | Leave | Kick | Rename | ChooseProfile
+Asked: TypeAlias = (
+    Create | Join | Invite | RevokeInvite | Offer | Accept | Leave | Kick | Rename | ChooseProfile
+)
 
 
 class RelayOffer(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +142,26 @@ class AcceptRecords(Command, frozen=True, kw_only=True, tag="accept_records"):
     party: PartyId
     after: int
     records: tuple[bytes, ...]
+
+
+class NoteOffered(Command, frozen=True, kw_only=True, tag="note_offered"):
+    party: PartyId
+    expires_at: int
+    places: tuple[str, ...]
+
+
+class NoteAnswered(Command, frozen=True, kw_only=True, tag="note_answered"):
+    """The other side's code was pasted and believed. `own_address`: ours as a guest."""
+
+    party: PartyId
+    wireguard: bytes
+    address: str
+    own_address: str = ""
+    places: tuple[str, ...]
+
+
+class EndPact(Command, frozen=True, kw_only=True, tag="end_pact"):
+    reason: str
 
 
 class NoteDiverged(Command, frozen=True, kw_only=True, tag="note_diverged"):
@@ -308,6 +347,9 @@ Reported: TypeAlias = (
     | ExitParty
     | FailJoin
     | AcceptRecords
+    | NoteOffered
+    | NoteAnswered
+    | EndPact
     | NoteDiverged
     | NoteControl
     | NotePresence

@@ -29,6 +29,7 @@ Decision = tuple[Event, ...] | Refusal
 
 LIFE_S_MIN = 60  # of an invite
 LIFE_S_MAX = 366 * 86_400
+OFFER_S_MAX = 3_600  # it keeps a router open that long
 CANDIDATES_MAX = 16  # of our own, told to members
 NOTHING: tuple[Event, ...] = ()
 
@@ -59,6 +60,13 @@ def check(mesh: Mesh, command: c.Asked) -> Refusal | None:
     if isinstance(command, c.RevokeInvite):
         invite = find_invite(mesh, command.invite)
         return invite if isinstance(invite, Refusal) else None
+    if isinstance(command, c.Offer) and not LIFE_S_MIN <= command.expires_s <= OFFER_S_MAX:
+        return Refusal(
+            "bad_offer",
+            "Cannot offer",
+            "an offer lives from a minute to an hour",
+            "Try `lanrage offer --expires 20m`.",
+        )
     return _check_invite(command)
 
 
@@ -184,6 +192,37 @@ def _accept(mesh: Mesh, command: c.AcceptRecords, _now: int) -> Decision:
         return tuple(events)
     reason = chain.departed.get(mesh.node.peer, "left")
     return (*events, party.PartyExited(party=mesh.party, reason=reason))
+
+
+def _offered(mesh: Mesh, command: c.NoteOffered, _now: int) -> Decision:
+    if command.party != mesh.party:
+        return NOTHING
+    return (
+        party.PactOffered(
+            party=command.party, expires_at=command.expires_at, places=command.places
+        ),
+    )
+
+
+def _answered(mesh: Mesh, command: c.NoteAnswered, _now: int) -> Decision:
+    """A guest is in no party yet; a host is in that one."""
+    if mesh.party != ("" if command.own_address else command.party):
+        return NOTHING
+    return (
+        party.PactAnswered(
+            party=command.party,
+            wireguard=command.wireguard,
+            address=command.address,
+            own_address=command.own_address,
+            places=command.places,
+        ),
+    )
+
+
+def _end_pact(mesh: Mesh, command: c.EndPact, _now: int) -> Decision:
+    if mesh.pact is None:
+        return NOTHING
+    return (party.PactEnded(party=mesh.pact.party, reason=command.reason),)
 
 
 def _diverged(mesh: Mesh, command: c.NoteDiverged, _now: int) -> Decision:
@@ -557,6 +596,9 @@ _RULES: dict[type[c.Command], Callable[[Mesh, Any, int], Decision]] = {
     c.ExitParty: _exit,
     c.FailJoin: _fail_join,
     c.AcceptRecords: _accept,
+    c.NoteOffered: _offered,
+    c.NoteAnswered: _answered,
+    c.EndPact: _end_pact,
     c.NoteDiverged: _diverged,
     c.NoteControl: _control,
     c.NotePresence: _presence,

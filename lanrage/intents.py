@@ -20,8 +20,10 @@ from lanrage.adapters.addresses import addresses
 from lanrage.control import client as control
 from lanrage.decide import check, find_invite, find_member
 from lanrage.node import Node
+from lanrage.pact import Pacts
 from lanrage.protocols import endpoint, partylog
 from lanrage.protocols import invite as invites
+from lanrage.protocols import pact as codes
 from lanrage.protocols.partylog import Chain, Invalid, Member
 from lanrage.refusal import Refusal
 from profiles.catalog import Catalog
@@ -39,6 +41,7 @@ class Intents:
     def __init__(self, node: Node, catalog: Catalog) -> None:
         self._node = node
         self._catalog = catalog
+        self._pacts = Pacts(node)
         self._one_at_a_time = asyncio.Lock()
         self._running: set[asyncio.Task[Result]] = set()
 
@@ -68,8 +71,14 @@ class Intents:
         match command:
             case c.Create(name=name, uses=uses):
                 return await self._create(name, uses)
+            case c.Join(link=link, public=public) if codes.is_code(link):
+                return await self._answer(link, public)
             case c.Join(link=link):
                 return await self._join(link)
+            case c.Offer(public=public, expires_s=expires_s):
+                return await self._offer(public, expires_s)
+            case c.Accept(code=code):
+                return await self._pacts.accept(code) or {"accepted": True}
             case c.Invite(uses=uses, expires_s=expires_s):
                 return await self._invite(uses, expires_s)
             case c.RevokeInvite(invite=text):
@@ -159,6 +168,31 @@ class Intents:
             "address6": member.address6,
         }
 
+    # --- without any server ---------------------------------------------------------------------
+
+    async def _offer(self, public: str, expires_s: int) -> Result:
+        if not self._node.state_now.control.embedded:
+            return Refusal(
+                "not_embedded",
+                "Cannot offer",
+                "this computer is not the party's control",
+                "Use `lanrage invite`, or let the host make the offer.",
+            )
+        places = self._pacts.places(public, "Cannot offer")
+        if isinstance(places, Refusal):
+            return places
+        secret = secrets.token_bytes(codes.SECRET_BYTES)
+        expires_at = _now_ms() // 1000 + expires_s
+        issued = await self._issue(codes.invite_seed(secret), 1, expires_at * 1000)
+        if isinstance(issued, Refusal):
+            return issued
+        code = await self._pacts.offer(secret, places, expires_at)
+        return {"code": code, "expires_at": expires_at * 1000, "id": issued}
+
+    async def _answer(self, code: str, public: str) -> Result:
+        answered = await self._pacts.answer(code, public)
+        return answered if isinstance(answered, Refusal) else {"answer": answered}
+
     async def _leave(self) -> Result:
         state = self._node.state_now
         me = self._node.identity
@@ -173,7 +207,6 @@ class Intents:
     # --- changes to the chain ------------------------------------------------------------------
 
     async def _invite(self, uses: int, expires_s: int) -> Result:
-        me = self._node.identity
         where = self._public_control(self._node.state_now)
         if not where:
             return Refusal(
@@ -183,20 +216,10 @@ class Intents:
                 "Connect it to a network, and try again.",
             )
         seed = secrets.token_bytes(32)
-        public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
         expires_at = _now_ms() + expires_s * 1000
-        done = await self._append(
-            lambda chain: partylog.issue_invite(
-                me.signer,
-                chain,
-                invite_public=public,
-                uses=uses,
-                expires_at=expires_at,
-                at_ms=_now_ms(),
-            )
-        )
-        if isinstance(done, Refusal):
-            return done
+        issued = await self._issue(seed, uses, expires_at)
+        if isinstance(issued, Refusal):
+            return issued
         state = self._node.state_now
         link = invites.Invite(
             party=state.party,
@@ -210,10 +233,26 @@ class Intents:
             "party": state.party,
             "name": state.chain.name,
             "invite": invites.link(link),
-            "id": partylog.text_of(public),
+            "id": issued,
             "uses": uses,
             "expires_at": expires_at,
         }
+
+    async def _issue(self, seed: bytes, uses: int, expires_at: int) -> str | Refusal:
+        """The id of an invite with this seed, once it is in the chain."""
+        me = self._node.identity
+        public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+        done = await self._append(
+            lambda chain: partylog.issue_invite(
+                me.signer,
+                chain,
+                invite_public=public,
+                uses=uses,
+                expires_at=expires_at,
+                at_ms=_now_ms(),
+            )
+        )
+        return done if isinstance(done, Refusal) else partylog.text_of(public)
 
     def _public_control(self, state: Mesh) -> tuple[str, ...]:
         """Where a guest finds control. Ours, if embedded, is where `--advertise` says, where the

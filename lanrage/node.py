@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +272,13 @@ class Node:
         async with self._news:
             self._version += 1
             self._news.notify_all()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Ends with the node; its error ends the node."""
+        return self._spawn(work)
+
+    def order(self, order: e.AnyOrder) -> None:
+        self._link.send(order)
 
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.ensure_future(work)

@@ -103,6 +103,16 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     nat: tuple[str, str, str] = ("", "", "")  # its mapping, filtering, hairpin, as it told us
 
 
+class Pact(msgspec.Struct, frozen=True, kw_only=True):
+    """With whom codes were exchanged to meet without a server; see `lanrage.pact`."""
+
+    party: PartyId
+    wireguard: bytes
+    address: str  # theirs in the party's network
+    own_address: str = ""  # ours for the time being, as a guest; empty: we are the host
+    places: tuple[str, ...] = ()
+
+
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
     id: str = "default"
     mtu: int = 1420
@@ -116,6 +126,7 @@ class Mesh(msgspec.Struct, frozen=True, kw_only=True):
     party: PartyId = ""  # empty: in no party
     chain: Chain = partylog.EMPTY
     control: Control = Control()
+    pact: Pact | None = None
     peers: dict[PeerId, Peer] = msgspec.field(default_factory=dict)
     nat: Nat = Nat()
     relays: dict[str, Relay] = msgspec.field(default_factory=dict)  # by name, "ip:port"
@@ -207,6 +218,7 @@ def _started(mesh: Mesh, event: session.SessionStarted, session_id: str) -> Mesh
         mesh,
         node=node,
         control=replace(mesh.control, connected="", reason=""),
+        pact=None,
         peers={each: Peer(since=known.since) for each, known in mesh.peers.items()},
         nat=Nat(generation=mesh.nat.generation),
         relays={},
@@ -250,9 +262,25 @@ def _exited(mesh: Mesh, _event: party.PartyExited) -> Mesh:
         relays={},
         memory={},
         control=Control(),
+        pact=None,
         tunnel=tunnel_now,
         nat=nat_now,
     )
+
+
+def _answered(mesh: Mesh, event: party.PactAnswered) -> Mesh:
+    now = Pact(
+        party=event.party,
+        wireguard=event.wireguard,
+        address=event.address,
+        own_address=event.own_address,
+        places=event.places,
+    )
+    return replace(mesh, pact=now)
+
+
+def _pact_ended(mesh: Mesh, _event: party.PactEnded) -> Mesh:
+    return replace(mesh, pact=None)
 
 
 def _connected(mesh: Mesh, event: party.ControlConnected) -> Mesh:
@@ -446,6 +474,8 @@ _STEPS: dict[type[Event], Callable[[Mesh, Any], Mesh]] = {
     party.InviteIssued: _recorded,
     party.InviteRevoked: _recorded,
     party.PartyForked: _forked,
+    party.PactAnswered: _answered,
+    party.PactEnded: _pact_ended,
     party.ControlConnected: _connected,
     party.ControlLost: _disconnected,
     peer.PeerJoined: _recorded,

@@ -10,7 +10,8 @@ import msgspec
 
 from events.base import PartyId, PeerId
 from events.peer import Candidate
-from projections.mesh import Mesh, others
+from lanrage.protocols.partylog import text_of
+from projections.mesh import Mesh, Pact, others
 
 PREFIX = 16  # 10.66.0.0/16
 PREFIX6 = 64
@@ -47,6 +48,8 @@ NOTHING = Wanted()
 
 def wanted(mesh: Mesh) -> Wanted:
     me = mesh.chain.members.get(mesh.node.peer)
+    if not mesh.party and mesh.pact is not None and mesh.node.running:
+        return _as_guest(mesh, mesh.pact)
     if not mesh.party or me is None or not mesh.node.running:
         return NOTHING
     return Wanted(
@@ -54,7 +57,7 @@ def wanted(mesh: Mesh) -> Wanted:
         address6=f"{me.address6}/{PREFIX6}" if me.address6 else "",
         mtu=mesh.profile.mtu,
         number=me.number,
-        peers={each: _peer(mesh, each) for each in others(mesh)},
+        peers={each: _peer(mesh, each) for each in others(mesh)} | _guest(mesh),
         party=mesh.party,
         control=mesh.control.urls,
         serve=mesh.control.embedded,
@@ -76,6 +79,8 @@ def _peer(mesh: Mesh, who: PeerId) -> WantedPeer:
     allowed = [f"{member.address}/32"]
     if member.address6:
         allowed.append(f"{member.address6}/128")
+    if mesh.pact is not None and _is_guest(mesh.pact, member.wireguard):
+        allowed.append(f"{mesh.pact.address}/32")  # from where it joined, until it has heard so
     return WantedPeer(
         public_key=member.wireguard,
         allowed=tuple(allowed),
@@ -86,10 +91,50 @@ def _peer(mesh: Mesh, who: PeerId) -> WantedPeer:
     )
 
 
+def _as_guest(mesh: Mesh, pact: Pact) -> Wanted:
+    """In no party yet: nothing but the way to the host's control."""
+    return Wanted(
+        address=f"{pact.own_address}/{PREFIX}",
+        mtu=mesh.profile.mtu,
+        peers={text_of(pact.wireguard): _temporary(mesh, pact)},
+    )
+
+
+def _guest(mesh: Mesh) -> dict[PeerId, WantedPeer]:
+    """Who may come in by a pact and is no member yet."""
+    pact = mesh.pact
+    if pact is None or not _is_guest(pact, pact.wireguard):
+        return {}
+    if any(each.wireguard == pact.wireguard for each in mesh.chain.members.values()):
+        return {}
+    return {text_of(pact.wireguard): _temporary(mesh, pact)}
+
+
+def _is_guest(pact: Pact, wireguard: bytes) -> bool:
+    return not pact.own_address and pact.wireguard == wireguard
+
+
+def _temporary(mesh: Mesh, pact: Pact) -> WantedPeer:
+    return WantedPeer(
+        public_key=pact.wireguard,
+        allowed=(f"{pact.address}/32",),
+        keepalive_s=mesh.profile.keepalive_s,
+        candidates=_places(pact),
+    )
+
+
+def _places(pact: Pact) -> tuple[Candidate, ...]:
+    return tuple(Candidate("mapped", each) for each in pact.places)
+
+
 def _candidates(mesh: Mesh, who: PeerId) -> tuple[Candidate, ...]:
     """What the member told, and where it was reached from this network before: that is worth a
     try even before control has been found."""
     told = mesh.peers[who].candidates
+    pact, member = mesh.pact, mesh.chain.members[who]
+    if pact is not None and pact.wireguard == member.wireguard:
+        listed = {each.address for each in told}
+        told = (*told, *(each for each in _places(pact) if each.address not in listed))
     known = mesh.memory.get(mesh.nat.network, {}).get(who, "") if mesh.nat.network else ""
     if not known or any(each.address == known for each in told):
         return told

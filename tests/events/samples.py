@@ -60,6 +60,15 @@ SAMPLES: tuple[Event, ...] = (
     party.InviteIssued(**CHAIN, invite=BEN, uses=4, expires_at=1_795_000_000_000),
     party.InviteRevoked(**CHAIN, invite=BEN),
     party.PartyForked(party=PARTY, reason="record 3 differs", length=3, head=HEAD),
+    party.PactOffered(party=PARTY, expires_at=1_795_000_000_000, places=("198.51.100.4:26666",)),
+    party.PactAnswered(
+        party=PARTY,
+        wireguard=bytes(32),
+        address="10.66.0.1",
+        own_address="10.66.255.254",
+        places=("198.51.100.4:26666", "[2001:db8::1]:26666"),
+    ),
+    party.PactEnded(party=PARTY, reason="its time is over"),
     party.ControlConnected(party=PARTY, url="wss://lan.example:443"),
     party.ControlLost(party=PARTY, url="wss://lan.example:443", reason="closed"),
     peer.PeerJoined(
