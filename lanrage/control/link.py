@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
@@ -23,9 +24,10 @@ from websockets.exceptions import (
 )
 from websockets.typing import Subprotocol
 
+from lanrage.certificate import WrongPin, client_context
 from lanrage.control import messages as m
 from lanrage.control.refused import refusal
-from lanrage.control.urls import websocket_url
+from lanrage.control.urls import split_pin, websocket_url
 from lanrage.refusal import Refusal, plain
 
 DIAL_S: Final = 5.0  # until the server's challenge is here
@@ -122,13 +124,19 @@ async def dial(written: str, subprotocol: str = m.SUBPROTOCOL) -> Link | Refusal
         return foreign(written, "it does not speak our protocol")
     except EOFError:
         return foreign(written, "it hung up")
+    except WrongPin:
+        return impostor(written)
+    except ssl.SSLError as error:
+        return untrusted(written, error)
     except OSError as error:
         return unreachable(written, _why(error))
 
 
 async def _dial(written: str, url: str, subprotocol: str) -> Link | Refusal:
+    dialled, pin = split_pin(url)
     socket = await connect(
-        url,
+        dialled,
+        ssl=client_context(pin) if dialled.startswith("wss:") else None,
         subprotocols=[Subprotocol(subprotocol)],
         compression=None,
         proxy=None,
@@ -218,6 +226,26 @@ def unreachable(url: str, why: str) -> Refusal:
         f"Cannot reach control at {url}",
         why,
         "Check that the host is up and that its address and port can be reached from here.",
+    )
+
+
+def impostor(url: str) -> Refusal:
+    return Refusal(
+        "control_pin",
+        f"Cannot trust {url.partition('#')[0]}",
+        "its certificate is not the one that this address names: it was replaced, or somebody "
+        "else answers",
+        "Ask the host for a new invite; if the pin is right, do not use this network.",
+    )
+
+
+def untrusted(url: str, error: ssl.SSLError) -> Refusal:
+    why = getattr(error, "verify_message", "") or (error.reason or "unknown").lower()
+    return Refusal(
+        "control_tls",
+        f"Cannot reach control at {url} securely",
+        f"no TLS connection: {plain(why).replace('_', ' ')}",
+        "Check the address. A self-signed certificate needs its pin: wss://host:443#sha256=HEX.",
     )
 
 
