@@ -163,6 +163,17 @@ COMMANDS: tuple[Callable[[Mesh, int, int], c.Reported], ...] = (
         ms=which,
         trusted=bool(which % 2),
     ),
+    lambda s, who, which: c.NoteOffered(
+        party=s.party, expires_at=which, places=ADDRESSES[: who % 4]
+    ),
+    lambda s, who, which: c.NoteAnswered(
+        party=s.party,
+        wireguard=_player(who).wireguard,
+        address="10.66.255.254",
+        own_address="10.66.0.9" if which % 3 == 2 else "",
+        places=ADDRESSES[: which % 4],
+    ),
+    lambda _, who, which: c.EndPact(reason=f"r{which}"),
     lambda _, who, which: c.ExitParty(reason="left" if which % 2 else "kicked"),
 )
 RETRY, CLOSE, KILL = range(len(COMMANDS), len(COMMANDS) + 3)

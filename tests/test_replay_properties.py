@@ -88,7 +88,7 @@ def test_a_state_written_down_anywhere_and_folded_on_is_the_whole_story(
 
 def _fixed_life() -> list[Step]:
     """Long, and the same in every process: generated without hashes."""
-    chance = random.Random(2)
+    chance = random.Random(6)
     records: list[Step] = [(1, 1, which) for which in (3, 4, 2, 0, 1, 5)]
     life = [ENTER, *records]
     for number in range(400):

@@ -1,5 +1,9 @@
 // Written by `python -m web.schema`. Do not edit.
 
+export interface Accept {
+  code: string;
+}
+
 export interface Candidate {
   kind: string;
   address: string;
@@ -70,6 +74,7 @@ export interface InviteView {
 
 export interface Join {
   link: string;
+  public?: string;
 }
 
 export interface Kick {
@@ -153,6 +158,30 @@ export interface NodeView {
   address6: string;
   profile: string;
   nat: NatView;
+}
+
+export interface Offer {
+  public?: string;
+  expires_s?: number;
+}
+
+export interface PactAnswered {
+  party: string;
+  wireguard: string;
+  address: string;
+  own_address: string;
+  places: string[];
+}
+
+export interface PactEnded {
+  party: string;
+  reason: string;
+}
+
+export interface PactOffered {
+  party: string;
+  expires_at: number;
+  places: string[];
 }
 
 export interface PartyCreated {
@@ -506,6 +535,9 @@ export interface Payloads {
   "party.invite_issued": InviteIssued;
   "party.invite_revoked": InviteRevoked;
   "party.forked": PartyForked;
+  "party.offered": PactOffered;
+  "party.answered": PactAnswered;
+  "party.pact_ended": PactEnded;
   "party.control_connected": ControlConnected;
   "party.control_lost": ControlLost;
   "peer.joined": PeerJoined;
@@ -550,6 +582,8 @@ export interface Commands {
   "/api/join": Join;
   "/api/invite": Invite;
   "/api/invite/revoke": RevokeInvite;
+  "/api/offer": Offer;
+  "/api/accept": Accept;
   "/api/leave": Leave;
   "/api/kick": Kick;
   "/api/rename": Rename;

@@ -81,6 +81,9 @@ const STORIES: Stories = {
   "party.invite_revoked": (d, who) => `${who(d.author)} revoked an invite`,
   "party.forked": (d) => `Control showed a false history, refused${because(d.reason)}`,
   "party.control_connected": (d) => `Connected to control at ${d.url}`,
+  "party.offered": () => "Made a code for one friend, to meet without a server",
+  "party.answered": (d) => `Codes exchanged: trying ${d.address}, no server in between`,
+  "party.pact_ended": (d) => `The exchange of codes ended${because(d.reason)}`,
   "party.control_lost": (d) => `Lost control at ${d.url}${because(d.reason)}`,
 
   "peer.joined": (d) => `${d.name} joined as ${d.address}`,
