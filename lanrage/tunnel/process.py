@@ -17,7 +17,7 @@ import msgspec
 
 from lanrage.protocols import endpoint
 from lanrage.refusal import Refusal
-from lanrage.tunnel import interface, privileges, udp
+from lanrage.tunnel import interface, privileges, tcp, udp
 from lanrage.tunnel.framing import Unframer, frame
 from lanrage.tunnel.loop import Loop
 from lanrage.tunnel.messages import (
@@ -32,7 +32,6 @@ from lanrage.tunnel.messages import (
 )
 from lanrage.tunnel.party import PartyTunnel
 from lanrage.tunnel.relays import Changed, Deliver
-from lanrage.tunnel.tcp import TcpCarrier
 
 UNSENT_MAX = 4 << 20  # bytes of notices a node may leave unread before it counts as gone
 GARBAGE_THRESHOLDS = (50_000, 20, 100)  # the hot path makes no cycles; nothing to hurry for
@@ -108,16 +107,17 @@ class Process:
             self._fail(tap)
         self._party = PartyTunnel(order.private_key, tap, port, self._tell, self._dial)
         self._party.data.watch(self._loop)
+        tcp.load()
         privileges.keep_only((privileges.CAP_NET_ADMIN,), privileges.NOBODY, privileges.NOBODY)
         settle_memory()
         self._tell(Started(interface=tap.name, port=port.port))
 
-    def _dial(self, grant: RelayGrant, deliver: Deliver, changed: Changed) -> TcpCarrier:
+    def _dial(self, grant: RelayGrant, deliver: Deliver, changed: Changed) -> tcp.TcpCarrier:
         """A relay's WebSocket. A name in its URL is not resolved here: it is where its UDP is."""
         places = [endpoint.parse(text) for text in grant.addresses]
         named = endpoint.parse(urlsplit(grant.tcp).netloc) is None
         hosts = [place[0] for place in places if place is not None and named]
-        return TcpCarrier(
+        return tcp.TcpCarrier(
             self._loop, grant.tcp, grant.pin, addresses=hosts, deliver=deliver, changed=changed
         )
 

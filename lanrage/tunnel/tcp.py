@@ -379,6 +379,22 @@ def datagram_in(frame: Frame) -> bytes | None:
     return data if whole and (wire.is_relayed(data) or wire.is_control(data)) else None
 
 
+def load() -> None:
+    """Import all that a carrier will need, by doing once what it does. To be called before the
+    process becomes nobody, who may not be allowed to read where Python is installed."""
+    import websockets.exceptions
+    import websockets.frames  # noqa: F401
+    from websockets.client import ClientProtocol
+    from websockets.uri import parse_uri
+
+    from lanrage.certificate import client_context
+    from lanrage.tunnel.tls import Tls
+
+    Tls(client_context("0" * 64), host="localhost").begin()
+    protocol = ClientProtocol(parse_uri("wss://localhost/"))
+    protocol.send_request(protocol.connect())
+
+
 def _places(url: str, addresses: Sequence[str]) -> list[endpoint.Address]:
     """Where to dial, in order; nothing if the URL is of no use."""
     try:

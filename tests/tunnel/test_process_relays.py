@@ -149,6 +149,13 @@ async def two() -> AsyncIterator[Town]:
 
 
 @pytest.fixture
+async def deaf() -> AsyncIterator[Town]:
+    """Two members whose networks let no UDP through."""
+    async for town in make_town("udp-blocked", 2):
+        yield town
+
+
+@pytest.fixture
 async def three() -> AsyncIterator[Town]:
     """Three members whose routers would let them meet, if nothing were between them."""
     async for town in make_town("port-restricted", 3):
@@ -233,6 +240,19 @@ async def test_when_a_direct_path_dies_the_relay_carries_on_within_a_third_of_a_
     assert sent == 150
     assert received >= 135
     await asyncio.to_thread(two.relay.forwards, 50)
+
+
+async def test_where_only_tcp_gets_out_a_relay_is_reached_over_tcp(deaf: Town) -> None:
+    alice, bob = deaf.members
+    await asyncio.to_thread(deaf.relay.open_front)
+    deaf.offer_relay()
+    deaf.introduce()
+    for member in deaf.members:
+        bound = await member.end.hears(RelayBound)
+        assert bound.carrier == "tcp"
+        assert (await member.end.hears(Opened)).path.kind == "tcp"
+    sent = await asyncio.to_thread(ping, alice.side, bob.side.inside, "-c", "20", "-i", "0.05")
+    assert sent == (20, 20)
 
 
 async def test_after_a_restart_of_the_relay_members_are_bound_again_within_two_seconds(
