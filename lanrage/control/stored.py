@@ -7,9 +7,17 @@ from typing import Final
 
 from events import codec
 from events.log import Reader
-from events.party import Recorded
+from events.party import InviteIssued, InviteRevoked, PartyCreated, PartyRenamed, Recorded
+from events.peer import PeerJoined, PeerKicked, PeerLeft, PeerRenamed
 
 READ: Final = 1_000  # events read from the log at once
+_TYPES: Final = frozenset(
+    each.TYPE
+    for each in (
+        *(PartyCreated, PartyRenamed, InviteIssued, InviteRevoked),
+        *(PeerJoined, PeerLeft, PeerKicked, PeerRenamed),
+    )
+)
 
 
 async def recorded(log: Reader) -> AsyncIterator[Recorded]:
@@ -18,6 +26,8 @@ async def recorded(log: Reader) -> AsyncIterator[Recorded]:
     while stored := await log.read(after, limit=READ):
         after = stored[-1].seq
         for each in stored:
+            if each.type not in _TYPES:
+                continue
             event = codec.decode(each)
             if isinstance(event, Recorded):
                 yield event
