@@ -7,7 +7,8 @@ gains nobody an amplifier.
      0  4  magic "LRP1": WireGuard starts with 1..4 and three zeros, STUN with two zero bits
      4  1  1 ping, 2 pong
      5  1  address family the pong reports: 4 or 6; 0 in a ping
-     6  2  port the pong reports; in a ping flags: bit 0, the pinger sends its data this way
+     6  2  port the pong reports; in a ping flags: bit 0, the pinger sends its data this way;
+           bit 1, it consents to port search
      8  8  hint: which peer sends, known to the two of them only; finds the key to check with
     16  8  epoch: random for each run of the pinger, echoed by the pong
     24  8  sequence: grows with each ping of that epoch to that peer, echoed by the pong
@@ -70,6 +71,7 @@ class Probe:
     sequence: int
     observed: Address | None
     used: bool = False  # of a ping: its sender sends data on this way
+    searching: bool = False  # of a ping: its sender consents to port search
 
 
 def derive(private_key: bytes, peer_public_key: bytes) -> Keys | None:
@@ -97,8 +99,11 @@ def _mac(head: bytes, key: bytes) -> bytes:
     return blake2s(head, digest_size=MAC_BYTES, key=key).digest()
 
 
-def ping(keys: Keys, epoch: bytes, sequence: int, *, used: bool = False) -> bytes:
-    head = _HEAD.pack(MAGIC, PING, 0, used, keys.sending_hint, epoch, sequence, _NOWHERE)
+def ping(
+    keys: Keys, epoch: bytes, sequence: int, *, used: bool = False, searching: bool = False
+) -> bytes:
+    flags = used | searching << 1
+    head = _HEAD.pack(MAGIC, PING, 0, flags, keys.sending_hint, epoch, sequence, _NOWHERE)
     return head + _mac(head, keys.sending)
 
 
@@ -130,7 +135,7 @@ def open_probe(datagram: bytes, keys: Keys) -> Probe | None:
         return None
     _, type_, family, port, _, epoch, sequence, packed = _HEAD.unpack(head)
     if type_ == PING and family == 0:
-        return Probe(type_, epoch, sequence, None, bool(port & 1))
+        return Probe(type_, epoch, sequence, None, bool(port & 1), bool(port & 2))
     if type_ == PONG and family == 4:
         return Probe(type_, epoch, sequence, (str(IPv4Address(packed[:4])), port))
     if type_ == PONG and family == 6:

@@ -24,13 +24,16 @@ from lanrage.protocols import endpoint, probe, stun
 from lanrage.protocols.endpoint import Address, Place, Via
 from lanrage.protocols.partylog.addresses import NETWORK
 from lanrage.protocols.relay import wire
+from lanrage.tunnel import reasons
 from lanrage.tunnel.mapping import Mapping
 from lanrage.tunnel.outlet import Outlet, PathNotice
-from lanrage.tunnel.reach import Reach, State
+from lanrage.tunnel.prober import Prober
+from lanrage.tunnel.reach import Reach
+from lanrage.tunnel.ways import Ways
 
 PEERS_MAX = 1024
 FRIENDS_MAX = 3  # members that are asked to pass on, for one pair
-FRIENDS_AFTER_NS = 1_000_000_000  # how long a pair may try by itself first
+FRIENDS_SPACING_NS = 5_000_000_000  # between looks whether there are better ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,6 @@ class BoundRelay:
     name: str
     carrier: str  # "relay" | "tcp"
     rtt_ns: int
-
-
-_LONELY = frozenset({State.PROBING, State.SEARCHING})  # in which friends are asked to pass on
 
 
 class Paths:
@@ -61,8 +61,10 @@ class Paths:
         self._public_key = public_of(private_key)
         self._relays: tuple[BoundRelay, ...] = ()
         self._picks: dict[PeerId, str] = {}
-        self._volunteer = True
+        self._direct: dict[PeerId, None] = {}  # members reached directly; they may pass on
+        self._searching = False
         self._due_ns: int | None = None
+        self._now_ns = 0  # of the last wake-up
         self.drops = self._outlet.drops
 
     def put_own_networks(self, networks: Sequence[str]) -> None:
@@ -86,9 +88,13 @@ class Paths:
         self._put_vias(now_ns)
 
     def put_policy(self, *, volunteer: bool, port_search: bool) -> None:
-        self._volunteer = volunteer
+        """What this computer consents to. Whether it volunteers is for friend.py to know."""
+        self._searching = port_search
+        for reach in self._reaches.values():
+            reach.prober.searching = port_search
 
     def check(self, peer: PeerId, now_ns: int) -> None:
+        """Somebody doubts that this member is there: ask now, not at the next beat."""
         reach = self._reaches.get(peer)
         if reach is not None:
             reach.check(now_ns)
@@ -103,35 +109,71 @@ class Paths:
 
     def direct_of(self, peer: PeerId) -> Address | None:
         """Where that member is reached directly, if it is."""
-        best = self.best(peer)
-        return None if best is None or isinstance(best, Via) else best
+        reach = self._reaches.get(peer)
+        return None if reach is None else reach.direct
 
     def member_at(self, address: Address) -> PeerId | None:
         """Whose proven own address this is."""
         for peer, reach in self._reaches.items():
-            way = reach.ways.get(address)
+            way = reach.ways.of.get(address)
             if way is not None and way.proven_ns:
                 return peer
         return None
 
+    # --- who passes on --------------------------------------------------------------------------
+
     def _put_vias(self, now_ns: int) -> None:
-        for peer, reach in self._reaches.items():
-            reach.put_vias(self._vias(peer, reach, now_ns), now_ns)
+        for reach in self._reaches.values():
+            self._put_vias_of(reach, now_ns)
         self._set_due()
 
-    def _vias(self, peer: PeerId, reach: Reach, now_ns: int) -> tuple[Via, ...]:
-        """Who may pass on to that member: the relays, and friends if it goes on without success."""
+    def _put_vias_of(self, reach: Reach, now_ns: int, *, more: bool = False) -> None:
+        number = self._number_to(reach.peer)
+        if number is None:
+            return reach.put_vias((), "", now_ns)
+        vias = [Via(relay.carrier, relay.name, number) for relay in self._relays]
+        vias += [Via("friend", friend, number) for friend in self._friends_of(reach, more)]
+        return reach.put_vias(vias, self._picks.get(reach.peer, ""), now_ns)
+
+    def _number_to(self, peer: PeerId) -> int | None:
+        """What we stamp on what is passed on to that member."""
         own, theirs = self._own_number, self._numbers.get(peer, 0)
         if not 1 <= own <= wire.MEMBER_MAX or not 1 <= theirs <= wire.MEMBER_MAX or own == theirs:
-            return ()
-        number = wire.number(own, theirs)
-        relays = sorted(self._relays, key=lambda each: each.name != self._picks.get(peer, ""))
-        vias = [Via(each.carrier, each.name, number) for each in relays]
-        waited = reach.began_ns and now_ns - reach.began_ns >= FRIENDS_AFTER_NS
-        if not reach.has_direct and waited:
-            friends = [who for who, other in self._reaches.items() if other.has_direct]
-            vias += [Via("friend", who, number) for who in friends[:FRIENDS_MAX] if who != peer]
-        return tuple(vias)
+            return None
+        return wire.number(own, theirs)
+
+    def _friends_of(self, reach: Reach, more: bool) -> list[PeerId]:
+        """Those already asked stay, as long as they are reached directly; with `more`, the nearest
+        others take part."""
+        asked = [
+            way.place.name
+            for way in reach.ways.of.values()
+            if isinstance(way.place, Via) and way.place.carrier == "friend" and way.listed
+        ]
+        friends = [friend for friend in asked if friend in self._direct]
+        if not more:
+            return friends
+        others = sorted(set(self._direct) - {*friends, reach.peer}, key=self._distance)
+        return [*friends, *others[: FRIENDS_MAX - len(friends)]]
+
+    def _distance(self, peer: PeerId) -> tuple[int, PeerId]:
+        best = self._reaches[peer].best
+        return (best.rtt_ns if best is not None else 0, peer)
+
+    def _note_direct(self, reach: Reach, now_ns: int) -> None:
+        """Whoever is not reached directly any more cannot pass on either."""
+        if reach.has_direct:
+            self._direct[reach.peer] = None
+        elif reach.peer in self._direct:
+            self._leave_friend(reach.peer, now_ns)
+
+    def _leave_friend(self, friend: PeerId, now_ns: int) -> None:
+        if friend in self._direct:
+            del self._direct[friend]
+            for reach in self._reaches.values():
+                reach.drop_friend(friend, now_ns)
+
+    # --- members --------------------------------------------------------------------------------
 
     def put_peer(self, peer: PeerId, public_key: bytes, number: int = 0) -> None:
         """A member to reach, by its WireGuard key. The same again changes nothing."""
@@ -147,11 +189,10 @@ class Paths:
         reach = Reach(
             peer,
             public_key,
-            keys,
-            self._epoch,
+            Prober(keys, self._epoch, self._outlet, self._searching),
             self._outlet,
             self._mapping,
-            self._is_usable,
+            Ways(self._outlet, self._is_usable),
             leads=self._public_key < public_key,
         )
         self._reaches[peer] = reach
@@ -161,15 +202,16 @@ class Paths:
     def drop_peer(self, peer: PeerId) -> None:
         reach = self._reaches.pop(peer, None)
         if reach is not None:
-            del self._by_hint[reach.keys.receiving_hint]
+            del self._by_hint[reach.prober.keys.receiving_hint]
             self._numbers.pop(peer, None)
+            self._leave_friend(peer, self._now_ns)
             self._set_due()
 
     def put_candidates(self, peer: PeerId, candidates: Sequence[Candidate], now_ns: int) -> None:
         """Where that member may be reached. A list not seen before is probed at once."""
         reach = self._reaches.get(peer)
         if reach is not None:
-            reach.put_vias(self._vias(peer, reach, now_ns), now_ns)
+            self._put_vias_of(reach, now_ns)
             reach.put_candidates(candidates, now_ns)
             self._set_due()
 
@@ -192,15 +234,18 @@ class Paths:
         reach = self._by_hint.get(probe.hint(datagram))
         if reach is None:
             return self._outlet.drop("probe_unknown")
-        arrived = probe.open_probe(datagram, reach.keys)
+        arrived = probe.open_probe(datagram, reach.prober.keys)
         if arrived is None:
             return self._outlet.drop("probe_forged")
-        if not isinstance(source, Via) and not self._is_usable(source):
+        if not self._may_come_from(source):
             return self._outlet.drop("probe_source")
-        if isinstance(source, Via) and source.carrier == "friend" and source not in reach.ways:
-            # The member tries a way through a friend that we have not thought of yet.
-            reach.put_vias((*reach.vias, source)[: wire.MEMBER_BITS], now_ns)
-        return reach.receive(arrived, source, now_ns)
+        reach.receive(arrived, source, now_ns)
+        return self._note_direct(reach, now_ns)
+
+    def _may_come_from(self, source: Place) -> bool:
+        if not isinstance(source, Via):
+            return self._is_usable(source)
+        return source.carrier != "friend" or source.name in self._direct
 
     def note_data(self, peer: PeerId, now_ns: int, sent: bool = True) -> None:
         """Data went to or came from that member, once a batch is enough."""
@@ -218,9 +263,7 @@ class Paths:
     def second(self, peer: PeerId, now_ns: int) -> Place | None:
         """Where to send, too, while the used way is in doubt."""
         reach = self._reaches.get(peer)
-        if reach is None or not reach.doubted_ns:
-            return None
-        way = reach.second_way(now_ns)
+        way = None if reach is None else reach.second(now_ns)
         return None if way is None else way.place
 
     def quality(self, peer: PeerId) -> tuple[int, int, int]:
@@ -231,6 +274,15 @@ class Paths:
             return (0, 0, 0)
         best = reach.best
         return (best.rtt_ns // 1000, best.loss_permille, best.jitter_ns // 1000)
+
+    def why(self, peer: PeerId) -> str:
+        """Why that member is not reached directly, in words; nothing if it is."""
+        reach = self._reaches.get(peer)
+        if reach is None or reach.has_direct:
+            return ""
+        if reach.best is None:
+            return reasons.unreachable(reach.evidence())
+        return reasons.indirect(reach.best.quality.kind, reach.evidence())
 
     def take_outgoing(self) -> list[tuple[Place, bytes]]:
         taken = self._outlet.outgoing.copy()
@@ -246,10 +298,14 @@ class Paths:
         return self._due_ns
 
     def handle_timer(self, now_ns: int) -> None:
-        for peer, reach in self._reaches.items():
-            if reach.state in _LONELY and not reach.has_direct:
-                reach.put_vias(self._vias(peer, reach, now_ns), now_ns)
+        self._now_ns = now_ns
+        for reach in self._reaches.values():
+            if reach.wants_friends(now_ns):
+                reach.friends_ns = now_ns + FRIENDS_SPACING_NS
+                self._put_vias_of(reach, now_ns, more=True)
             reach.handle_timer(now_ns)
+        for reach in list(self._reaches.values()):
+            self._note_direct(reach, now_ns)
         self._mapping.handle_timer(now_ns)
         self._set_due()
 

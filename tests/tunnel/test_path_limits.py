@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from lanrage.tunnel import mapping, reach
+from lanrage.tunnel import mapping, prober, ways
 from tests.tunnel.test_paths import AWAY, LAN, MS, T0, S, answer, drive, listed, opened, paths
 
 
 def test_pings_that_nobody_answers_are_kept_in_a_bounded_number() -> None:
     """A member whose many addresses were all proven goes silent and keeps sending new lists."""
-    ways = [(f"9.0.0.{number}", 7) for number in range(1, reach.LISTED_MAX + 1)]
-    core = opened(*ways)
+    named = [(f"9.0.0.{number}", 7) for number in range(1, ways.LISTED_MAX + 1)]
+    core = opened(*named)
     member = core._reaches["peer"]
     for number in range(40):
-        dropped = number % reach.LISTED_MAX  # another one each time, or the list would be the same
-        core.put_candidates("peer", listed(*ways[:dropped], *ways[dropped + 1 :]), T0 + 2 * S)
+        dropped = number % ways.LISTED_MAX  # another one each time, or the list would be the same
+        core.put_candidates("peer", listed(*named[:dropped], *named[dropped + 1 :]), T0 + 2 * S)
         core.handle_timer(T0 + 2 * S + number * 60 * MS)
-        assert len(member.pending) <= reach.PENDING_MAX
-    assert len(member.pending) == reach.PENDING_MAX
+        assert len(member.prober.pending) <= prober.PENDING_MAX
+    assert len(member.prober.pending) == prober.PENDING_MAX
 
 
 def test_pings_sent_before_a_way_was_open_are_not_lost_ones() -> None:

@@ -19,7 +19,7 @@ from events.peer import Candidate
 from lanrage.protocols import endpoint, probe, stun
 from lanrage.protocols.endpoint import Address, Place, Via
 from lanrage.protocols.relay import wire
-from lanrage.tunnel import outlet, reach
+from lanrage.tunnel import outlet, prober, reach, ways
 from lanrage.tunnel.messages import (
     Doubted,
     Lost,
@@ -301,12 +301,12 @@ def test_a_hostile_list_is_cut_and_strangers_get_few_probes() -> None:
         victims = [(f"9.{rng.randrange(256)}.{rng.randrange(256)}.1", 53) for _ in range(200)]
         core.put_candidates("peer", listed(*victims), now_ns)
         first = core.take_outgoing()
-        assert len({to for to, _ in first}) <= reach.LISTED_MAX
+        assert len({to for to, _ in first}) <= ways.LISTED_MAX
         sent += len(first)
         now_ns += 200 * MS
         core.handle_timer(now_ns)
         sent += len(core.take_outgoing())
-    assert sent <= reach.PROBE_BURST + 20 * reach.PROBES_PER_S
+    assert sent <= prober.PROBE_BURST + 20 * prober.PROBES_PER_S
     assert core.drops["probe_budget"] > 0
 
 
@@ -328,9 +328,9 @@ def test_pings_with_a_thousand_sources_keep_the_ways_few_and_the_good_one() -> N
         source = (f"9.1.{number // 250}.{number % 250 + 1}", 7)
         core.receive(probe.ping(THEIRS, EPOCH, number), source, T0 + 2 * S + number * MS)
     answered = {to for to, _ in core.take_outgoing()}
-    assert len(answered) <= reach.PONG_BURST + reach.PONGS_PER_S + 1
+    assert len(answered) <= prober.PONG_BURST + prober.PONGS_PER_S + 1
     assert core.best("peer") == AWAY
-    assert len(core._reaches["peer"].ways) <= reach.LISTED_MAX + reach.SEEN_MAX
+    assert len(core._reaches["peer"].ways.of) <= ways.LISTED_MAX + ways.SEEN_MAX
 
 
 # --- a path's life ------------------------------------------------------------------------------
@@ -343,13 +343,13 @@ def test_beats_come_ten_times_a_second_with_data_and_rarely_without() -> None:
     for step in range(100):
         core.note_data("peer", now_ns + step * 100 * MS)
         drive(core, now_ns + step * 100 * MS, now_ns + (step + 1) * 100 * MS, at=[AWAY])
-    sequence = core._reaches["peer"].sequence
+    sequence = core._reaches["peer"].prober.sequence
     drive(core, now_ns + 10 * S, now_ns + 20 * S, at=[AWAY])
     assert 90 <= sequence <= 115
-    assert core._reaches["peer"].sequence - sequence <= 9
-    sequence = core._reaches["peer"].sequence
+    assert core._reaches["peer"].prober.sequence - sequence <= 9
+    sequence = core._reaches["peer"].prober.sequence
     drive(core, now_ns + 20 * S, now_ns + 80 * S, at=[AWAY])
-    sent = core._reaches["peer"].sequence - sequence
+    sent = core._reaches["peer"].prober.sequence - sequence
     assert 3 <= sent <= 4
 
 
@@ -413,7 +413,7 @@ def test_a_single_lost_beat_is_nothing() -> None:
 def pong_after(core: Paths, way: Address, sent_ns: int, rtt_ms: float) -> None:
     """One measured round trip on `way`, through the member's own state."""
     member = core._reaches["peer"]
-    member._ping(member.ways[way], sent_ns)
+    member._ping(member.ways.of[way], sent_ns)
     ((_, ping),) = core.take_outgoing()
     arrived = probe.open_probe(ping, THEIRS)
     assert arrived is not None
@@ -429,14 +429,14 @@ def test_a_faster_way_must_be_10_ms_and_a_third_better_and_the_old_one_settled()
     pong_after(core, other, T0 + 3 * S, 10)  # much better, but too early
     assert core.best("peer") == AWAY
     member.best.rtt_ns = 20 * MS
-    member.ways[other].forget()
+    member.ways.of[other].forget()
     pong_after(core, other, T0 + 9 * S, 11)  # 45 % but only 9 ms better
     assert core.best("peer") == AWAY
     member.best.rtt_ns = 60 * MS
-    member.ways[other].forget()
+    member.ways.of[other].forget()
     pong_after(core, other, T0 + 10 * S, 45)  # 15 ms but only a quarter better
     assert core.best("peer") == AWAY
-    member.ways[other].forget()
+    member.ways.of[other].forget()
     pong_after(core, other, T0 + 11 * S, 39)
     assert core.best("peer") == other
     (told,) = core.take_notices()
