@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lanrage.protocols.relay import backlog, wire
+from lanrage.relay.visitor import Visitor
 from lanrage.tunnel.loop import Loop, now_ns
 from lanrage.tunnel.tcp import ADDRESS_NS, OPEN_NS, TcpCarrier
 from tests.relay.door import (
@@ -258,8 +259,12 @@ def test_a_server_of_another_kind_is_refused(front: Door) -> None:
 
 
 def test_a_message_that_is_no_datagram_ends_it(member: Member, front: Door) -> None:
+    def rude(visitor: Visitor) -> None:
+        visitor._websocket.send_text(b"hello")
+        visitor._say()
+
     member.said.clear()
-    front.do(lambda visitor: (visitor._websocket.send_text(b"hello"), visitor._say()))
+    front.do(rude)
     assert member.refused() == "it sent something unintelligible"
 
 
