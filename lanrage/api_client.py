@@ -20,9 +20,10 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
 class Api:
-    def __init__(self, where: ApiFile) -> None:
+    def __init__(self, where: ApiFile, timeout_s: float = TIMEOUT_S) -> None:
         self._address = urlsplit(where.api).netloc
         self._token = where.token
+        self._timeout_s = timeout_s
 
     def call(self, method: str, path: str, body: Any = None) -> Any | Refusal:
         """The answer's document, or the refusal the node gave."""
@@ -30,7 +31,7 @@ class Api:
             content = None if body is None else msgspec.json.encode(body)
         except UnicodeEncodeError:
             return Refusal("not_text", "Cannot do that", "an argument is not UTF-8 text", "")
-        with contextlib.closing(self._connection(TIMEOUT_S)) as connection:
+        with contextlib.closing(self._connection(self._timeout_s)) as connection:
             try:
                 response = self._ask(connection, method, path, content)
                 text = response.read(BODY_MAX)
@@ -93,7 +94,7 @@ def messages(lines: Iterable[bytes]) -> Iterator[bytes]:
                 kind = b"message"
 
 
-def connect(state: Path) -> Api | Refusal:
+def connect(state: Path, timeout_s: float = TIMEOUT_S) -> Api | Refusal:
     where = read_api(state)
     if where is None or not is_running(state):
         return Refusal(
@@ -102,7 +103,7 @@ def connect(state: Path) -> Api | Refusal:
             f"no node uses {state}",
             "Start it with `sudo lanrage up`, or name its folder with --state.",
         )
-    return Api(where)
+    return Api(where, timeout_s)
 
 
 def _refused(status: int, text: bytes) -> Refusal:

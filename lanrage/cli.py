@@ -126,6 +126,16 @@ def _add_node(add: Callable[..., Any]) -> None:
     )
     up.add_argument("--tunnel", choices=("auto", "userspace", "kernel"), default="auto")
     add("status", _status, "who is in the party and how each is reached")
+    doctor = add("doctor", _doctor, "what stands between this computer and a game")
+    doctor.add_argument("--control", default="", metavar="URL", help="also try this control server")
+    doctor.add_argument(
+        "--server",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        type=_host_port,
+        help="ask this STUN server what the router does",
+    )
 
 
 def _add_party(add: Callable[..., Any]) -> None:
@@ -346,6 +356,12 @@ def _status_words(status: dict[str, Any]) -> str:
     if not status["peers"]:
         lines.append("Nobody else yet. Send a friend a link: `lanrage invite`.")
     return "\n".join(plain(line) for line in lines)
+
+
+def _doctor(args: argparse.Namespace) -> Outcome:
+    from lanrage.doctor.run import run
+
+    return run(_state(args), control=args.control, servers=args.server, json=args.json)
 
 
 # --- the party ----------------------------------------------------------------------------------

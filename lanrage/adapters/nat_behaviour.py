@@ -20,7 +20,7 @@ from lanrage.protocols.behaviour import BASE, FRESH, Behaviour, Survey
 from lanrage.protocols.endpoint import Address
 
 DEADLINE_S = 6.0
-TCP_TRIES_MAX = 4
+TCP_TRIES_MAX = 8
 DATAGRAM_MAX = 1_500
 READ_MAX = 64  # datagrams in one go
 

@@ -103,7 +103,8 @@ class _Test:
 
 @dataclass(slots=True)
 class Survey:
-    """`servers` are IPv4 endpoints; `own` this computer's addresses; `draw` gives random bytes."""
+    """`servers` are IPv4 endpoints, each with or without its second port as one of its own; `own`
+    this computer's addresses; `draw` gives random bytes."""
 
     servers: Sequence[Address]
     own: Iterable[str]
@@ -113,7 +114,9 @@ class Survey:
 
     def __post_init__(self) -> None:
         self.own = frozenset(self.own)
-        self.servers = tuple(dict.fromkeys(self.servers))[:SERVERS_MAX]
+        listed = dict.fromkeys(self.servers)
+        mains = [(host, port) for host, port in listed if (host, port - 1) not in listed]
+        self.servers = tuple(mains[:SERVERS_MAX])
         for host, port in self.servers:
             self._add(BASE, PLAIN, (host, port))
             if port < 65_535:

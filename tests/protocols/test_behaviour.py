@@ -143,6 +143,14 @@ def test_hairpin_is_what_comes_back(hairpin: bool) -> None:
     assert said.hairpin == ("yes" if hairpin else "no")
 
 
+def test_a_servers_second_port_is_no_server_of_its_own() -> None:
+    world = World(Router("independent", "port"))
+    surveyed(world, ONE, (ONE[0], ONE[1] + 1), TWO)
+    assert {send.to[1] for send in world.sent if send.socket == FRESH and send.to[0] != PUBLIC} == {
+        ONE[1]
+    }
+
+
 def test_without_nat_there_is_no_hairpin_to_test() -> None:
     world = World(Router("none", "none"))
     assert surveyed(world).hairpin == ""
