@@ -146,12 +146,14 @@ class Visitor(asyncio.Protocol):
             self._hang_up()
 
     def _answer(self, request: Request) -> None:
-        wanted = ",".join(request.headers.get_all("Sec-WebSocket-Protocol"))
+        wanted = request.headers.get_all("Sec-WebSocket-Protocol")
         if "Upgrade" not in request.headers:
             self._respond(self._websocket.reject(200, f"LANrage relay {__version__}\n"))
-        elif SUBPROTOCOL in wanted:
+        elif wanted == [SUBPROTOCOL]:
             self._respond(self._websocket.accept(request))
-        elif CONTROL_SUBPROTOCOL in wanted and self._control:
+        elif wanted == [CONTROL_SUBPROTOCOL] and self._control:
+            # Nothing else beside it: control trusts relays on its own computer, and to it whoever
+            # comes through here may look like one.
             self._take = self._on_too_early
             self._dialling = self._loop.create_task(self._dial_control())
         else:

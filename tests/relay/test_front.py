@@ -126,6 +126,23 @@ async def test_a_browser_is_told_what_this_is() -> None:
         writer.close()
 
 
+@pytest.mark.parametrize(
+    "asked",
+    ["lanrage.control-2, lanrage.relay", "lanrage.control, lanrage.relay", "lanrage.relay"],
+)
+async def test_nobody_gets_at_control_as_if_it_were_a_relay(asked: str, tmp_path: Path) -> None:
+    async with serving(tmp_path) as server, room(f"127.0.0.1:{server.port}") as it:
+        arrived = server._sources._arrivals._buckets
+        with pytest.raises(InvalidStatus, match="400"):
+            await connect(
+                it.url,
+                ssl=client_context(it.front.pin),
+                additional_headers={"Sec-WebSocket-Protocol": asked},
+                proxy=None,
+            )
+        assert not arrived
+
+
 @pytest.mark.parametrize("subprotocol", ["lanrage.control", "chat"])
 async def test_what_is_not_served_here_is_refused(subprotocol: str) -> None:
     async with room() as it:
