@@ -15,6 +15,7 @@ import logging
 import os
 import secrets
 import socket
+import ssl
 import time
 from collections import Counter
 from functools import partial
@@ -76,16 +77,18 @@ class ControlServer:
         *,
         creators: frozenset[str] | None = None,
         relay_secret: bytes = b"",
+        tls: ssl.SSLContext | None = None,
     ) -> ControlServer | Refusal:
         """Serve at `host` (empty: all addresses) and `port` (0: any free one). The log stays the
         caller's to close. `creators`: who may found parties here; None for everybody.
-        `relay_secret`: what relays prove to register; without it only those on this computer do."""
+        `relay_secret`: what relays prove to register; without it only those on this computer do.
+        `tls`: to serve wss:// and nothing else."""
         parties = Parties(log)
         await parties.load()
         server = cls(parties, creators, relay_secret)
         for attempt in range(PORT_TRIES):
             try:
-                await server._listen(host, port)
+                await server._listen(host, port, tls)
                 return server
             except OSError as error:
                 if port or attempt == PORT_TRIES - 1:
@@ -101,7 +104,7 @@ class ControlServer:
         self._relays.close()
         await self._parties.settled()
 
-    async def _listen(self, host: str, port: int) -> None:
+    async def _listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
         family, address = await _family(host)
         listener = _listener(family, address, port)
         try:
@@ -115,6 +118,8 @@ class ControlServer:
         self._server = await serve(
             self._serve,
             sock=listener,
+            ssl=tls,
+            ssl_handshake_timeout=limits.OPEN_S if tls else None,
             process_request=_browser,
             create_connection=cast("type[ServerConnection]", partial(_Counted, self._sources)),
             subprotocols=[Subprotocol(m.SUBPROTOCOL), Subprotocol(r.SUBPROTOCOL)],
