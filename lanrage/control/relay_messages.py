@@ -49,7 +49,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     addresses: Annotated[tuple[_Address, ...], msgspec.Meta(min_length=1, max_length=4)]
     region: Annotated[str, msgspec.Meta(max_length=32)] = ""
-    host: Annotated[str, msgspec.Meta(max_length=200)] = ""  # its name, in the WebSocket's URL
+    # Its name, in the WebSocket's URL.
+    host: Annotated[str, msgspec.Meta(max_length=200, pattern=r"^[0-9A-Za-z.-]*$")] = ""
     tcp: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0  # the WebSocket's port; 0: it has none
     pin: Annotated[str, msgspec.Meta(max_length=64)] = ""
     public_key: _Key

@@ -17,6 +17,7 @@ from lanrage.control import messages as m
 from lanrage.control import relay_messages as r
 from lanrage.control.backoff import Backoff
 from lanrage.control.link import Link, dial, other_version
+from lanrage.control.relays import is_loopback
 from lanrage.protocols import endpoint
 from lanrage.refusal import Refusal, plain
 from lanrage.relay.offer import Load, Offer
@@ -25,12 +26,13 @@ ANSWER_S: Final = 5.0
 RESOLVE_S: Final = 5.0
 STEADY_S: Final = 5.0  # a connection that lasted this long makes the next retry quick again
 ADDRESSES_MAX: Final = 4
+_WRONG_SECRET: Final = "relay_secret"
 
 
 class Registration:
     """`run` until cancelled. `load` is asked each 10 s; `told` hears one line whenever the relay
-    became registered, or why it is not: each once, not at every try. `secret` may be empty where
-    control is on this computer."""
+    became registered, or why it is not: each once, not at every try. Where control is on this
+    computer, the secret may be another than control's, or empty."""
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class Registration:
         self._load = load
         self._tell = told
         self._told = ""
+        self._beside = False  # control is on this computer
         self.relay = ""  # its name, while it is registered
 
     async def run(self) -> None:
@@ -66,12 +69,19 @@ class Registration:
         self._told = line
 
     async def _once(self) -> Refusal:
-        """One connection, from dialling to its end; why it ended."""
+        """Being registered for as long as that lasts; why it ended."""
+        ended = await self._connected(self._secret)
+        if ended.code == _WRONG_SECRET and self._beside:
+            ended = await self._connected(b"")
+        return ended
+
+    async def _connected(self, secret: bytes) -> Refusal:
         link = await dial(self._url, r.SUBPROTOCOL)
         if isinstance(link, Refusal):
             return link
+        self._beside = is_loopback(link.host)
         try:
-            answer = await self._register(link)
+            answer = await self._register(link, secret)
             if isinstance(answer, Refusal):
                 return answer
             self.relay = answer.relay
@@ -80,11 +90,9 @@ class Registration:
         finally:
             link.abort()
 
-    async def _register(self, link: Link) -> r.Accepted | Refusal:
+    async def _register(self, link: Link, secret: bytes) -> r.Accepted | Refusal:
         facts = await self._facts()
-        sealed = r.seal(
-            facts, self._secret, link.challenge.nonce, secrets.token_bytes(r.NONCE_SIZE)
-        )
+        sealed = r.seal(facts, secret, link.challenge.nonce, secrets.token_bytes(r.NONCE_SIZE))
         await link.send_message(r.encode(r.Offer(version=r.PROTOCOL, sealed=sealed)))
         try:
             async with asyncio.timeout(ANSWER_S):
@@ -148,4 +156,9 @@ async def _resolved(host: str, port: int) -> list[str]:
 
 
 def _refused(code: str, why: str) -> Refusal:
-    return Refusal(f"relay_{code}"[:40], "The relay is not registered", why, "See control's notes.")
+    return Refusal(
+        f"relay_{code}"[:40],
+        "The relay is not registered",
+        plain(why[:160]),
+        "Give both one file: `lanrage relay --secret`, `lanrage control --relay-secret`.",
+    )

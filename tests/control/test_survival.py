@@ -7,14 +7,22 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lanrage.control import client as control
 from lanrage.control import limits, session
+from lanrage.control import messages as m
 from lanrage.control.stored import records_after
 from lanrage.identity import fresh
 from lanrage.protocols import partylog
 from lanrage.protocols.partylog import Chain
 from tests.control.room import Node, nodes, now_ms, serving, url_of
+
+
+def chain_of(records: Sequence[bytes]) -> Chain:
+    chain = partylog.extend(partylog.EMPTY, records)
+    assert isinstance(chain, Chain)
+    return chain
 
 
 def keeping(kept: Sequence[bytes]) -> Callable[[int], Awaitable[Sequence[bytes]]]:
@@ -101,6 +109,53 @@ async def test_a_server_with_an_older_file_is_brought_up_to_date(tmp_path: Path)
             assert party.records == kept
 
 
+async def test_a_long_and_old_history_is_given_back_whole(tmp_path: Path) -> None:
+    """In pages; and invites that have expired since do not make their joins wrong."""
+    then = 1_600_000_000_000
+    ada, bob = fresh("ada"), fresh("bob")
+    seed = bytes(32)
+    public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    records = [
+        partylog.genesis(
+            ada.signer,
+            name="Friday",
+            founder_name="ada",
+            wireguard=ada.wireguard_public,
+            nonce=bytes(16),
+            at_ms=then,
+        )
+    ]
+    chain = chain_of(records)
+
+    def add(record: bytes) -> Chain:
+        records.append(record)
+        after = partylog.verify(chain, record)
+        assert isinstance(after, Chain)
+        return after
+
+    chain = add(
+        partylog.issue_invite(
+            ada.signer, chain, invite_public=public, uses=1, expires_at=then + 9, at_ms=then
+        )
+    )
+    for number in range(3 * m.PAGE):
+        chain = add(partylog.rename_party(ada.signer, chain, name=str(number), at_ms=then))
+    chain = add(
+        partylog.join(
+            bob.signer, seed, chain, name="bob", wireguard=bob.wireguard_public, at_ms=then
+        )
+    )
+    node = Node(identity=bob)
+    node.chain = chain
+    async with serving(tmp_path) as server:
+        follow(node, records, url_of(server))
+        await node.until(lambda: bob.peer in node.online)
+        party = server._parties.get(chain.party)
+        assert party is not None
+        assert party.chain == chain
+        await node.client.close()
+
+
 async def test_a_longer_chain_that_contradicts_the_servers_is_not_given_to_it(
     tmp_path: Path,
 ) -> None:
@@ -164,14 +219,17 @@ async def test_in_a_hurry_a_dead_connection_is_dropped_and_dialled_anew(
         ada.client.hurry()
         assert isinstance(await ada.rename("lives"), Chain)
         assert server._server is not None
-        for each in server._server.connections:
-            each.transport.pause_reading()  # as if the network had swallowed it
+        swallowed = list(server._server.connections)
+        for each in swallowed:
+            each.transport.pause_reading()
         before = len(ada.notices)
         loop = asyncio.get_running_loop()
         began = loop.time()
         ada.client.hurry()
         await ada.heard(control.Connected, before)
         assert loop.time() - began < 2
+        for each in swallowed:
+            each.transport.resume_reading()
 
 
 async def test_in_a_hurry_nobody_waits_for_the_next_try(
