@@ -194,6 +194,11 @@ def _add_servers(add: Callable[..., Any]) -> None:
     control = add("control", _control, "run the rendezvous server alone")
     control.add_argument("--listen", default="[::]:8667", metavar="HOST:PORT", type=_host_port)
     control.add_argument("--relay-secret", type=Path, metavar="FILE", help="what relays must prove")
+    control.add_argument(
+        "--tls", action="store_true", help="serve wss:// only; a certificate is made and pinned"
+    )
+    control.add_argument("--cert", type=Path, help="serve wss:// by this certificate (PEM)")
+    control.add_argument("--key", type=Path, help="its private key (PEM)")
     relay = add("relay", _relay, "forward what members cannot send each other directly")
     relay.add_argument(
         "--listen",
@@ -671,7 +676,17 @@ def _control(args: argparse.Namespace) -> Outcome:
     _end_by_ctrl_c()
     from lanrage.control.run import run
 
-    return _run(run(args.listen, _state(args), json=args.json, relay_secret=args.relay_secret))
+    return _run(
+        run(
+            args.listen,
+            _state(args),
+            json=args.json,
+            relay_secret=args.relay_secret,
+            tls=args.tls,
+            cert=args.cert,
+            key=args.key,
+        )
+    )
 
 
 def _relay(args: argparse.Namespace) -> Outcome:
