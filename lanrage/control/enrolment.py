@@ -68,7 +68,10 @@ def _admit(
     if offer.version != r.PROTOCOL:
         reason = f"control speaks version {r.PROTOCOL}, this relay {offer.version}"
         return m.Refused(code="protocol", reason=reason)
-    source = str(connection.remote_address[0]).partition("%")[0]
+    address = connection.remote_address
+    if not address:
+        return m.Refused(code="gone", reason="the connection broke")
+    source = str(address[0]).partition("%")[0]
     facts = r.open_facts(offer.sealed, secret, nonce) if secret else None
     if facts is None and _is_own(connection, source):
         facts = r.open_facts(offer.sealed, b"", nonce)

@@ -80,6 +80,7 @@ class Picks:
         self._offered: tuple[str, ...] = ()
         self._rtts: dict[str, Rtts] = {}  # of members that are here
         self._picked: dict[tuple[str, str], Pick] = {}  # by sorted pair; `peer` is unused
+        self._last: dict[tuple[str, str], str] = {}  # of pairs that had one: a member comes back
 
     @property
     def measured(self) -> Iterable[Rtts]:
@@ -96,8 +97,7 @@ class Picks:
         if self._rtts.pop(peer, None) is None:
             return
         for pair in [pair for pair in self._picked if peer in pair]:
-            del self._picked[pair]
-            self.version += 1
+            self._drop(*pair)
 
     def offer(self, relays: tuple[str, ...]) -> None:
         if set(relays) == set(self._offered):
@@ -125,17 +125,20 @@ class Picks:
         now = self._picked.get((one, two))
         best = min(sums, key=lambda relay: (sums[relay], relay), default=None)
         if best is None:
-            if now is not None:
-                del self._picked[one, two]
-                self.version += 1
+            self._drop(one, two)
             return
-        if now is not None and now.relay in sums:
-            present = sums[now.relay]
-            gain = present - sums[best]
-            if gain < BETTER_MS or gain * BETTER_SHARE < present:
-                return
-        self._picked[one, two] = Pick(peer=two, relay=best, sum_ms=sums[best])
-        self.version += 1
+        before = now.relay if now is not None else self._last.get((one, two), "")
+        if before in sums and not _is_better(sums[best], sums[before]):
+            best = before
+        if now is None or now.relay != best:
+            self._picked[one, two] = Pick(peer=two, relay=best, sum_ms=sums[best])
+            self.version += 1
+
+    def _drop(self, one: str, two: str) -> None:
+        pick = self._picked.pop((one, two), None)
+        if pick is not None:
+            self._last[one, two] = pick.relay
+            self.version += 1
 
     def _sums(self, one: Rtts, two: Rtts) -> dict[str, int]:
         return {
@@ -143,3 +146,8 @@ class Picks:
             for relay in self._offered
             if relay in one and relay in two
         }
+
+
+def _is_better(new_ms: int, old_ms: int) -> bool:
+    gain_ms = old_ms - new_ms
+    return gain_ms >= BETTER_MS and gain_ms * BETTER_SHARE >= old_ms

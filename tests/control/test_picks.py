@@ -79,3 +79,13 @@ def test_who_goes_takes_its_pairs_along() -> None:
     assert picks.version > version
     assert [each.peer for each in picks.of("ada")] == ["cat"]
     assert picks.of("bob") == ()
+
+
+def test_who_comes_back_keeps_its_relay_unless_another_is_much_better() -> None:
+    picks = measured(ada={"x": 10, "y": 12}, bob={"x": 10, "y": 12})
+    picks.forget("bob")
+    picks.measure("bob", {"x": 14, "y": 9})
+    assert picks.of("ada") == (Pick(peer="bob", relay="x", sum_ms=24),)
+    picks.forget("bob")
+    picks.measure("bob", {"x": 60, "y": 9})
+    assert picks.of("ada")[0].relay == "y"
