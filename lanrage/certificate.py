@@ -86,6 +86,7 @@ def kept(directory: Path) -> Pem | Refusal:
     path = directory / FILE
     try:
         if not path.exists():
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             made = self_signed()
             fresh = path.with_suffix(".new")
             fresh.unlink(missing_ok=True)

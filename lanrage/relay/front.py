@@ -90,7 +90,7 @@ async def serve(
 ) -> Front | Refusal:
     """Let members in at `listen` (host, port; 0: any free one) to the relay at 127.0.0.1 and to
     `control` (as people write it; empty: none). Without a certificate of the operator's one is
-    made: for this run, or, if there is a state directory, once and for all."""
+    made: once and for all if it can be kept in a state directory, else for this run."""
     url = websocket_url(control) if control else ""
     if isinstance(url, Refusal):
         return url
@@ -114,7 +114,8 @@ def _pem(cert: Path | None, key: Path | None, state: Path | None) -> certificate
     if cert is not None or key is not None:
         # One file may hold both.
         return certificate.read(cert or key or Path(), key or cert or Path())
-    return certificate.kept(state) if state is not None else certificate.self_signed()
+    kept = certificate.kept(state) if state is not None else None
+    return kept if isinstance(kept, certificate.Pem) else certificate.self_signed()
 
 
 async def _listener(host: str, port: int) -> socket.socket:

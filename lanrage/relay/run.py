@@ -83,7 +83,12 @@ async def _serve(
         from lanrage.relay import front
 
         door = await front.serve(
-            _place(settings.tcp), ready.port, settings.cert, settings.key, settings.control
+            _place(settings.tcp),
+            ready.port,
+            settings.cert,
+            settings.key,
+            settings.control,
+            state=settings.state if settings.control else None,
         )
         if isinstance(door, Refusal):
             return door
@@ -236,6 +241,10 @@ def _announce(settings: Settings, port: int, tcp: int, pin: str, public_key: byt
         return
     also = f", TCP {tcp}" if tcp else ""
     print(f"LANrage relay at {name} (UDP {port}{also}; STUN on UDP {port} and {port + 1}).")
+    if tcp and settings.control:
+        shown_host = endpoint.text((_place(name)[0], tcp))
+        pinned = f"wss://{shown_host}/" + (f"#sha256={pin}" if pin else "")
+        print(f"  Through TCP {tcp} control is reached, too: {pinned}")
     if not settings.control:
         print("  Nobody has a ticket for it: name the party's control with --control URL.")
     sys.stdout.flush()
