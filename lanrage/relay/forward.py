@@ -25,8 +25,9 @@ from lanrage.protocols import stun
 from lanrage.protocols.endpoint import Address
 from lanrage.protocols.relay import wire
 from lanrage.protocols.relay.budget import Rate
-from lanrage.protocols.relay.forwarder import MEMBER_RATE, Forwarder
+from lanrage.protocols.relay.forwarder import BURST_SHARE, MEMBER_RATE, Forwarder
 from lanrage.refusal import Refusal
+from lanrage.relay.sieve import Sieve
 from lanrage.tunnel import privileges, udp
 from lanrage.tunnel.framing import Unframer, frame
 from lanrage.tunnel.loop import Loop, now_ns
@@ -88,9 +89,10 @@ class Forward:
             random=os.urandom,
             wall_offset_ns=_wall_offset_ns(),
             now_ns=now_ns(),
-            member_rate=Rate(plan.member_bytes_per_s, plan.member_bytes_per_s // 5),
+            member_rate=Rate(plan.member_bytes_per_s, plan.member_bytes_per_s // BURST_SHARE),
         )
         self._stun = Buckets(STUN_PER_S, STUN_BURST, SOURCES_MAX)
+        self._sieve = Sieve(self._main.sockets)
         self._due_ns = 0
         self._said: Busy | None = None
 
@@ -121,6 +123,8 @@ class Forward:
                 core.receive(data, size, source, now)
         for run in core.take_outgoing():
             port.send_run(run.address, run.buffers, run.size, run.count)
+        for flooding in core.take_floods():
+            self._sieve.block(flooding, now)
 
     def _on_stun(self, port: udp.UdpPort, receiver: socket.socket, now: int, busy: bool) -> None:
         received = port.receive(receiver)
@@ -141,6 +145,7 @@ class Forward:
     def _on_timer(self, now: int) -> None:
         self._due_ns = now + TELL_NS
         core = self._forwarder
+        self._sieve.expire(now)
         core.handle_timer(now, _wall_offset_ns())
         busy = Busy(
             members=core.members,

@@ -9,8 +9,10 @@ by four strided slices, and its bytes are not touched. Any other batch is taken 
 outbox puts together again what goes to the same address.
 
 Each member has a budget of bytes, in which a small packet counts as `PACKET_BYTES_MIN`; what is
-beyond is dropped and counted, and costs no more than reading it. What is not understood gets no
-answer. `drops` counts by reason, and there are as many reasons as places that drop.
+beyond is dropped and counted, and costs no more than reading it. Who makes that cost much, with
+`FLOOD_READS` batches in vain within `FLOOD_NS`, is named in `take_floods`: better not to read it at
+all for a while. What is not understood gets no answer. `drops` counts by reason, and there are as
+many reasons as places that drop.
 """
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ from lanrage.protocols.relay.guests import Guests, Sent
 from lanrage.protocols.relay.outbox import Outbox, Run
 from lanrage.protocols.relay.registry import PACKET_BYTES_MIN, Member, Registry
 
-MEMBER_RATE = Rate(12_500_000, 2_500_000)  # bytes: 100 Mbit/s, and 200 ms of that at once
+BURST_SHARE = 20  # of what a second allows: 50 ms at once
+MEMBER_RATE = Rate(12_500_000, 12_500_000 // BURST_SHARE)  # bytes: 100 Mbit/s
 SWEEP_NS = 5 * SECOND
+FLOOD_READS, FLOOD_NS = 1_000, SECOND // 5  # a download that is held back wastes a tenth of it
 
 _KINDS = bytes(sorted(wire.RELAYED))
 _UNNUMBERED = b"\0\0\0"
@@ -65,6 +69,7 @@ class Forwarder:
         self._guests = Guests(member_rate, now_ns)
         self._outbox = Outbox()
         self._sweep_ns = now_ns + SWEEP_NS
+        self._floods: list[Address] = []
 
     @property
     def members(self) -> int:
@@ -76,6 +81,11 @@ class Forwarder:
 
     def take_outgoing(self) -> list[Run]:
         return self._outbox.take()
+
+    def take_floods(self) -> list[Address]:
+        """Who wastes so many reads that others may suffer."""
+        taken, self._floods = self._floods, []
+        return taken
 
     def timer(self) -> int | None:
         """When to call `handle_timer`, if there is anybody who could be forgotten."""
@@ -124,7 +134,7 @@ class Forwarder:
             return self._drop("relay_spoofed", count)
         length = len(data)
         if not member.budget.take(max(length, count * PACKET_BYTES_MIN), now_ns):
-            return self._drop("relay_budget", count)
+            return self._waste(member, count, now_ns)
         member.heard_ns = now_ns
         if receiver >= wire.GUEST_MIN:
             for at in range(0, length, size):
@@ -136,6 +146,14 @@ class Forwarder:
         self.packets += count
         self.bytes += length
         return self._outbox.put(target.address, data, size, count)
+
+    def _waste(self, member: Member, count: int, now_ns: int) -> None:
+        if now_ns - member.wasted_ns > FLOOD_NS:
+            member.wasted, member.wasted_ns = 0, now_ns
+        member.wasted += 1
+        if member.wasted == FLOOD_READS:
+            self._floods.append(member.address)
+        self._drop("relay_budget", count)
 
     def _pass_on(self, sent: Sent | str) -> None:
         if isinstance(sent, str):

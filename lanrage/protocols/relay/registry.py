@@ -64,6 +64,8 @@ class Member:
     bound_ms: int  # when the cookie was made that bound it to the address
     heard_ns: int
     is_bound: bool = True
+    wasted: int = 0  # batches read in vain in the window that began then
+    wasted_ns: int = 0
     guests: dict[int, Guest] = field(default_factory=dict)
 
     def __repr__(self) -> str:
