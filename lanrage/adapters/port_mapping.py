@@ -30,7 +30,7 @@ RENEW_S_MIN: Final = 60.0  # whatever short lease a router gives
 RETRY_S: Final = 600.0  # where no router opens ports, now and then one does
 PREFER_PCP_S: Final = 0.25  # how long NAT-PMP's answer waits for PCP's
 UPNP_S: Final = 12.0
-RELEASE_S: Final = 1.0  # how long giving back may delay the end
+RELEASE_S: Final = 2.0  # how long giving back may delay the end
 ANSWERS_MAX: Final = 64  # waiting to be read; the gateway is not trusted either
 OUTPUT_MAX_BYTES: Final = 65_536
 
@@ -66,6 +66,7 @@ class PortMapping:
         self._report = report
         self._anew = asyncio.Event()
         self._held: tuple[Mapped, ...] = ()
+        self._upnp_url = ""  # of the router's description: spares the search when giving back
 
     def want(self, ports: Sequence[Port]) -> None:
         """The same again changes nothing. Ports no longer wanted close when their lease ends."""
@@ -129,8 +130,11 @@ class PortMapping:
             found = await asked.map(self._ports)
         if not isinstance(found, str):
             return found
-        upnp = await _upnp("add", self._ports, at)
-        return upnp if isinstance(upnp, list) else f"{found}; {upnp}"
+        upnp = _read_upnp(await _upnp("add", self._ports, ""), at)
+        if isinstance(upnp, str):
+            return f"{found}; {upnp}"
+        mapped, self._upnp_url = upnp
+        return mapped
 
     async def _give_back(self) -> None:
         held, self._held = self._held, ()
@@ -139,7 +143,7 @@ class PortMapping:
         ports = [(each.protocol, each.port) for each in held]
         if held[0].method == "upnp":
             outside = [(each.protocol, _port_of(each.external)) for each in held]
-            await _upnp("delete", outside, held[0].gateway)
+            await _upnp("delete", outside, self._upnp_url)
             return
         with contextlib.suppress(OSError):
             async with _Gateway(held[0].gateway, self._secret) as asked:
@@ -261,7 +265,8 @@ action, lifetime, ports = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 router = miniupnpc.UPnP()
 router.discoverdelay = 1500
 try:
-    found = router.discover() and router.selectigd()
+    known = sys.argv[4]
+    found = router.selectigd(known) if known else router.discover() and router.selectigd()
 except Exception:
     found = ""
 if not found:
@@ -291,14 +296,16 @@ try:
 except Exception:
     host = ""
 done = [each for each in (opened(*port) for port in ports) if each]
-print(json.dumps([host, done] if host and done else "the UPnP router opened no port"))
+print(json.dumps([host, done, found] if host and done else "the UPnP router opened no port"))
 """
 
 
-async def _upnp(action: str, ports: Sequence[Port], at: str) -> list[Mapped] | str:
+async def _upnp(action: str, ports: Sequence[Port], url: str) -> bytes:
+    """What the child said; nothing if it took too long."""
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-c", _CHILD, action, str(portmap.LIFETIME_S)),
         msgspec.json.encode(list(ports)).decode(),
+        url,
         stdin=DEVNULL,
         stdout=PIPE,
         stderr=DEVNULL,
@@ -309,28 +316,32 @@ async def _upnp(action: str, ports: Sequence[Port], at: str) -> list[Mapped] | s
             said = await child.stdout.read(OUTPUT_MAX_BYTES)
             await child.wait()
     except TimeoutError:
-        return "UPnP took too long"
+        return b""
     finally:
         if child.returncode is None:
             child.kill()
             await child.wait()
-    return _read_upnp(said, at)
+    return said
 
 
-def _read_upnp(said: bytes, at: str) -> list[Mapped] | str:
+def _read_upnp(said: bytes, at: str) -> tuple[list[Mapped], str] | str:
+    """What was opened, and the URL of the router's description; or why nothing was."""
+    if not said:
+        return "UPnP took too long"
     try:
         told = msgspec.json.decode(said)
         if isinstance(told, str):
             return told[:200]
-        host, done = msgspec.convert(told, tuple[str, list[tuple[str, int, int, int]]])
+        host, done, url = msgspec.convert(told, tuple[str, list[tuple[str, int, int, int]], str])
     except msgspec.MsgspecError:
         return "UPnP failed"
     if endpoint.parse(f"{host}:1") is None:
         return "the UPnP router knows no outside address"
-    return [
+    mapped = [
         Mapped(protocol, port, endpoint.text((host, outside)), "upnp", lease, at)
         for protocol, port, outside, lease in done
     ]
+    return mapped, url
 
 
 def _port_of(external: str) -> int:

@@ -30,7 +30,8 @@ class _Spec(ctypes.Structure):
 def asleep_total_ms() -> int:
     """How long this computer has been suspended since it was started."""
     boot, monotonic = time.CLOCK_BOOTTIME, time.CLOCK_MONOTONIC
-    return (time.clock_gettime_ns(boot) - time.clock_gettime_ns(monotonic)) // 1_000_000
+    between_ns = time.clock_gettime_ns(boot) - time.clock_gettime_ns(monotonic)
+    return max(0, between_ns // 1_000_000)  # negative if we were held up between the two
 
 
 class SuspendWatch:

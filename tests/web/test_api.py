@@ -27,6 +27,8 @@ BODIES: dict[str, tuple[Any, c.Asked]] = {
     "/api/join": ({"link": "lanrage://join#x"}, c.Join(link="lanrage://join#x")),
     "/api/invite": ({"uses": 3}, c.Invite(uses=3)),
     "/api/invite/revoke": ({"invite": "abc"}, c.RevokeInvite(invite="abc")),
+    "/api/offer": ({"public": "198.51.100.4"}, c.Offer(public="198.51.100.4")),
+    "/api/accept": ({"code": "LR1-x"}, c.Accept(code="LR1-x")),
     "/api/leave": ({}, c.Leave()),
     "/api/kick": ({"peer": "Bob"}, c.Kick(peer="Bob")),
     "/api/rename": ({"name": "Ada"}, c.Rename(name="Ada")),
