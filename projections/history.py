@@ -88,6 +88,11 @@ _WORDS: dict[type[Event], Callable[[Any, Names], str]] = {
     party.PartyForked: lambda e, _: (
         f"control showed a history that contradicts ours and was refused: {e.reason}"
     ),
+    party.PactOffered: lambda e, _: (
+        f"a code for one guest, no server needed: {', '.join(e.places) or 'no address'}"
+    ),
+    party.PactAnswered: lambda e, _: f"codes exchanged, trying {e.address} without a server",
+    party.PactEnded: lambda e, _: f"the exchange of codes ended: {e.reason}",
     party.ControlConnected: lambda e, _: f"connected to control at {e.url}",
     party.ControlLost: lambda e, _: f"control is out of reach: {e.reason}",
     peer.PeerJoined: lambda e, _: f"{e.name} joined and has {e.address}",

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
-from events.nat import NatGathered, NatMapped, NatUnmapped
+from events.nat import NatClassified, NatGathered, NatMapped, NatUnmapped
 from events.party import ControlLost, PartyExited, PartyForked
-from events.path import PathLost, PathQuality
-from events.peer import Candidate, PeerOffline
+from events.path import PathDoubted, PathLost, PathOpened, PathQuality, PathTrusted
+from events.peer import Candidate, PeerNat, PeerOffline
+from events.relay import RelayBound, RelayOffered
+from events.tunnel import TunnelEstablished
 from lanrage import commands as c
 from lanrage.refusal import Refusal
 from tests.web.http import TOKEN, serving
@@ -20,6 +22,7 @@ from web.server import WebServer
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
+RELAY = "192.0.2.10:3478"
 HOSTILE = "<img src=x onerror=hit()>"
 
 
@@ -295,3 +298,45 @@ async def test_everything_that_can_be_pressed_has_a_name(page: Page, stage: Stag
     for control in await page.locator("button, input, select").all():
         snapshot = await control.aria_snapshot()
         assert re.search(r'"[^"]+"', snapshot), snapshot
+
+
+async def test_how_each_member_is_reached_is_told_with_its_router_and_a_forecast(
+    page: Page, stage: Stage, tmp_path: Path
+) -> None:
+    await stage.submit(c.Create(name="Friday night"))
+    await stage.append(
+        NatClassified(mapping="port", filtering="port", hairpin="no", server=RELAY, evidence=()),
+        RelayOffered(relay=RELAY, region="eu-west", tcp="wss://192.0.2.10", boot="ab"),
+        RelayBound(
+            relay=RELAY, carrier="relay", address="198.51.100.4:1", rtt_us=21_400, took_ms=9
+        ),
+    )
+    bob, eve = [(await stage.welcome(name, rtt_us=0)).peer for name in ("Bob", "Eve")]
+    await stage.append(
+        PeerNat(peer=bob, mapping="blocked", filtering="blocked", hairpin=""),
+        PeerNat(peer=eve, mapping="port", filtering="port", hairpin="no"),
+    )
+    row = page.locator(f"[data-peer='{bob}']")
+    await expect(row.locator("[data-test=forecast]")).to_contain_text("Forecast: tcp.")
+    await expect(row).to_contain_text("UDP blocked")
+    tcp = PathQuality(kind="tcp", address="192.0.2.10:443", rtt_us=140_000, relay=RELAY)
+    relayed = PathQuality(kind="relay", address=RELAY, rtt_us=62_000, relay=RELAY)
+    await stage.append(
+        *(PathOpened(peer=bob, path=tcp, took_ms=300), TunnelEstablished(peer=bob, took_ms=9)),
+        *(PathOpened(peer=eve, path=relayed, took_ms=99), TunnelEstablished(peer=eve, took_ms=9)),
+        PathDoubted(peer=eve, path=relayed, second=None, silent_ms=2_100),
+    )
+    await expect(row).to_contain_text("through TCP")
+    await expect(row.locator(".caution")).to_have_text("slow: no UDP")
+    await expect(row).to_contain_text("UDP is blocked at Bob")
+    await expect(row.locator("[data-test=forecast]")).to_have_count(0)
+    other = page.locator(f"[data-peer='{eve}']")
+    await expect(other.locator(".caution")).to_have_text("silent at this moment")
+    await stage.append(PathTrusted(peer=eve, path=relayed, after_ms=400))
+    await expect(other.locator(".caution")).to_have_count(0)
+    await expect(other).to_contain_text("Through the relay 192.0.2.10:3478 (eu-west)")
+    card = page.locator(f"[data-relay='{RELAY}']")
+    await expect(card).to_contain_text("eu-west")
+    await expect(card).to_contain_text("21 ms")
+    await expect(page.get_by_text("Eve answers again")).to_be_visible()
+    await page.screenshot(path=tmp_path / "relays.png")
