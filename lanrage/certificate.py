@@ -12,7 +12,6 @@ import datetime
 import hashlib
 import hmac
 import os
-import re
 import ssl
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -24,7 +23,6 @@ SKEW: Final = datetime.timedelta(days=2)  # a member's clock may be behind
 NAME: Final = "lanrage"
 FILE: Final = "tls.pem"  # in a state directory: certificate and key
 FILE_MAX: Final = 1 << 17  # bytes
-PIN: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class WrongPin(ssl.SSLCertVerificationError):
@@ -133,7 +131,7 @@ def server_context(pem: Pem) -> ssl.SSLContext | Refusal:
 
 
 def client_context(pin: str) -> ssl.SSLContext:
-    """To dial with: the other end has this pin's certificate, or, without a pin, one that the
+    """To dial with: the other end has the certificate of this pin, or, without one, one that the
     system trusts for its host name. A wrong one ends the handshake, before a byte of ours."""
     if not pin:
         context = ssl.create_default_context()
@@ -144,11 +142,13 @@ def client_context(pin: str) -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
 
+    expected = bytes.fromhex(pin)
+
     class Pinned(ssl.SSLObject):
         def do_handshake(self) -> None:
             super().do_handshake()
             der = self.getpeercert(binary_form=True) or b""
-            if not hmac.compare_digest(hashlib.sha256(der).hexdigest(), pin):
+            if not hmac.compare_digest(hashlib.sha256(der).digest(), expected):
                 raise WrongPin("its certificate is not the one that we were told")
 
     context.sslobject_class = Pinned

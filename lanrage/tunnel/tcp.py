@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -49,6 +50,12 @@ READ_BYTES: Final = 65_536
 READS_MAX: Final = 4  # a wake-up; the rest is still ready at the next
 SHOWN_MAX: Final = 120  # characters of a reason
 TCP_NOTSENT_LOWAT: Final = 25
+# Strict, for control may name any URL, and TLS and WebSocket raise about some.
+URL: Final = re.compile(
+    r"wss://(?P<host>\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z_-]{1,63}(?:\.[0-9A-Za-z_-]{1,63}){0,9})"
+    r"(?::(?P<port>[0-9]{1,5}))?(?:/[\x21-\x22\x24-\x7e]{0,200})?"
+)
+PIN: Final = re.compile(r"(?:[0-9a-f]{64})?")
 BINARY: Final = 2  # WebSocket's opcode for a whole binary message
 UNINTELLIGIBLE: Final = "it sent something unintelligible"
 
@@ -90,8 +97,8 @@ class TcpCarrier:
         self._address_until_ns = 0
         places = _places(url, addresses)
         self._left = list(places)
-        if not places:
-            self._failure = "its address is not wss:// and numeric"
+        if not places or PIN.fullmatch(pin) is None:
+            self._failure = "its address or its pin cannot be used"
             return
         self._dial(started)
 
@@ -195,7 +202,7 @@ class TcpCarrier:
         from lanrage.tunnel.tls import Tls
 
         self._state = SECURING
-        host = urlsplit(self._url).hostname
+        host = urlsplit(self._url).hostname  # which URL has checked
         self._tls = Tls(client_context(self._pin), host=host)
         self._tls.begin()
         self._flush(now)
@@ -397,16 +404,12 @@ def load() -> None:
 
 def _places(url: str, addresses: Sequence[str]) -> list[endpoint.Address]:
     """Where to dial, in order; nothing if the URL is of no use."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or 443
-    except ValueError:
+    found = URL.fullmatch(url)
+    if found is None:
         return []
-    if parts.scheme != "wss":
-        return []
-    hosts = addresses or [host]
-    written = [endpoint.text((each, port)) for each in hosts]
-    parsed = [endpoint.parse(each) for each in written]
+    port = int(found["port"] or 443)
+    hosts = addresses or [found["host"].strip("[]")]
+    parsed = [endpoint.parse(endpoint.text((host, port))) for host in hosts]
     return [each for each in parsed if each is not None][:ADDRESSES_MAX]
 
 
