@@ -91,7 +91,7 @@ class Way:
     def note_answer(self, sent_ns: int, now_ns: int) -> None:
         sample_ns = now_ns - sent_ns
         if not self.proven_ns:
-            self.proven_ns, self.rtt_ns, self.jitter_ns = now_ns, sample_ns, sample_ns // 4
+            self.proven_ns, self.rtt_ns = now_ns, sample_ns
         self.jitter_ns += (abs(sample_ns - self.rtt_ns) - self.jitter_ns) // 4
         self.rtt_ns += (sample_ns - self.rtt_ns) // 4
         self.answered_ns, self.unanswered = now_ns, 0
@@ -118,8 +118,10 @@ class Way:
 
     @property
     def late_ns(self) -> int:
-        """How long after a ping its answer is overdue."""
-        return max(LATE_MIN_NS, self.rtt_ns + 4 * self.jitter_ns + LATE_SLACK_NS)
+        """How long after a ping its answer is overdue. The first few say little of jitter."""
+        unsure_ns = self.rtt_ns >> min(self.outcome_count, 16)
+        spread_ns = 4 * self.jitter_ns + unsure_ns
+        return max(LATE_MIN_NS, self.rtt_ns + spread_ns + LATE_SLACK_NS)
 
     def is_overdue(self, now_ns: int) -> bool:
         return bool(self.unanswered) and now_ns >= self.asking_ns + self.late_ns
