@@ -432,6 +432,8 @@ class Reach:
         for way in list(self.ways.of.values()):
             if way is not self.best and now_ns - way.sent_ns >= AGAIN_NS:
                 self._ping(way, now_ns)
+        if self.best is None:  # perhaps our router shows us elsewhere since
+            self.mapping.ask_again(now_ns)
         while (due := self._step_due()) is not None and due <= now_ns + self._step_slack():
             self.step += 1
         wants_more = self.state is State.SEARCHING or (
