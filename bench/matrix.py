@@ -262,7 +262,7 @@ def judge(pairs: Sequence[Pair]) -> Result:
 def table(pairs: Sequence[Pair], seats: Sequence[Seat] = SEATS) -> str:
     """Kinds by kinds: which path, first answer and direct after so many ms."""
     known = {(pair.one, pair.other): pair for pair in pairs}
-    wide = 18
+    wide = 20
     lines = [" " * wide + "".join(f"{seat.kind:>{wide}}" for seat in seats[1:])]
     for n, one in enumerate(seats[:-1]):
         cells = [""] * n + [_cell(known[one.name, other.name]) for other in seats[n + 1 :]]
