@@ -285,10 +285,27 @@ class Intents:
         if isinstance(member, Refusal):
             return member
         target: Member = member
+        if not self._node.state_now.control.connected and not self._node.gossip.control_elsewhere:
+            return await self._kick_without_control(target)
         done = await self._append(
             lambda chain: partylog.kick(me.signer, chain, peer=target.peer, at_ms=_now_ms())
         )
         return done if isinstance(done, Refusal) else {"kicked": target.peer, "name": target.name}
+
+    async def _kick_without_control(self, target: Member) -> Result:
+        """Nobody else may append meanwhile (only an admin may kick), so the record stands: members
+        have it from us inside the tunnels, control when it is back."""
+        me, chain = self._node.identity, self._node.state_now.chain
+        record = partylog.kick(me.signer, chain, peer=target.peer, at_ms=_now_ms())
+        if isinstance(record, Invalid):
+            return Refusal("kick", f"Cannot kick {target.name}", record.reason, "")
+        refused = await self._node.tell(
+            c.AcceptRecords(party=chain.party, after=chain.length, records=(record,))
+        )
+        if refused is not None:
+            return refused
+        self._node.client.adopt(chain.length, (record,))
+        return {"kicked": target.peer, "name": target.name, "control": "told later"}
 
     async def _rename(self, name: str) -> Result:
         me = self._node.identity

@@ -23,10 +23,13 @@ from typing import Any
 import msgspec
 
 from events.base import Event, PeerId, Stored
+from events.codec import decode
 from events.log import Log
+from events.party import PartyEntered, Recorded
 from events.peer import Candidate
 from lanrage import commands as c
 from lanrage import effects as e
+from lanrage import gossip
 from lanrage.adapters import nat_behaviour, nat_label
 from lanrage.control import client as control
 from lanrage.control.limits import Bucket
@@ -50,6 +53,7 @@ INBOX_MAX = 4096
 BATCH_MAX = 256
 CLASSIFY_DELAY_S = 1.0  # its own packets must not compete with a join
 LABEL_DELAY_S = 5.0  # the classic NAT test must not compete with a join
+READ_ROWS = 1_000
 RESOLVE_RETRY_S = 10.0  # for a name that could not be resolved: the network may come later
 FULL_DISK_RETRY_S = 1.0
 CLOSE_TIMEOUT_S = 5.0
@@ -90,6 +94,7 @@ class Node:
         self.options = options
         self.state_now = state
         self.client = control.ControlClient(identity, self._on_control)
+        self.gossip = gossip.Gossip(identity.peer, self._on_gossip, self._records)
         self._log = log
         self._link = link
         self._session = session
@@ -182,6 +187,7 @@ class Node:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._surroundings.release()
+            self.gossip.close()
             await self.client.close()
             await self.stop_serving()
 
@@ -297,7 +303,27 @@ class Node:
 
     # --- effects -------------------------------------------------------------------------------
 
+    async def _records(self, after: int) -> Sequence[bytes]:
+        """Our party's signed records behind that position, from the log."""
+        found: list[bytes] = []
+        position = 0
+        while rows := await self._log.read(position, limit=READ_ROWS):
+            position = rows[-1].seq
+            for event in map(decode, rows):
+                if isinstance(event, PartyEntered):
+                    found.clear()
+                if isinstance(event, Recorded):
+                    found.append(event.record)
+        return found[after:]
+
+    def _on_gossip(self, notice: gossip.Notice) -> None:
+        """A member told us, inside the tunnel, what control would have."""
+        if isinstance(notice, control.Records):
+            self.client.adopt(notice.after, notice.records)
+        self._on_control(notice)
+
     async def _settle(self) -> None:
+        self.gossip.follow(self.state_now)
         target = wanted(self.state_now)
         for effect in plan(target, self._actual):
             refused = await self._perform(effect)
@@ -325,7 +351,8 @@ class Node:
             case e.FollowControl(party=party, urls=urls):
                 own = self._server is not None and self.state_now.control.embedded
                 at = (self.control_url,) if own else urls
-                self.client.want(control.Target(party, at, self.state_now.chain))
+                chain = self.state_now.chain
+                self.client.want(control.Target(party, at, chain, self._records))
             case e.LeaveControl():
                 self.client.want(None)
                 self._live.clear()
@@ -401,7 +428,10 @@ class Node:
             to_public=member.wireguard,
             nonce=secrets.token_bytes(12),
         )
-        self.client.signal(who, sealed)
+        if state.control.connected:
+            self.client.signal(who, sealed)
+        else:
+            self.gossip.signal(who, sealed)
 
     def use_servers(self, urls: tuple[str, ...]) -> None:
         """Have the tunnel's own socket ask these servers where it is seen from."""
@@ -466,8 +496,9 @@ class Node:
 
     async def _find_behaviour(self) -> None:
         await asyncio.sleep(CLASSIFY_DELAY_S)
-        servers = self._stun
-        found = await nat_behaviour.classify(servers)
+        found = await nat_behaviour.classify(self._stun)
+        if not found.mapping:
+            self._behaviour_task = None  # again when there is more to ask
         self.report(
             c.NoteBehaviour(
                 mapping=found.mapping,
@@ -495,6 +526,7 @@ class Node:
         match notice:
             case control.Connected(url=url):
                 self.report(c.NoteControl(party=party, url=url, connected=True))
+                self._classify()  # no STUN answer may ever come: that UDP is blocked is news, too
             case control.Disconnected(url=url, reason=reason):
                 self.report(c.NoteControl(party=party, url=url, connected=False, reason=reason))
             case control.Records(party=of, after=after, records=records):

@@ -142,8 +142,12 @@ def _candidates(mesh: Mesh, who: PeerId) -> tuple[Candidate, ...]:
 
 
 def _told(mesh: Mesh) -> dict[PeerId, tuple[int, int]]:
-    if not mesh.control.connected or not mesh.nat.candidates:
+    if not mesh.nat.candidates:
         return {}
     ours = mesh.nat.generation
     online = [who for who in others(mesh) if mesh.peers[who].online]
+    if not mesh.control.connected:
+        # Inside the tunnels, or through a third member whose tunnels work.
+        alive = any(peer.established for peer in mesh.peers.values())
+        online = list(others(mesh)) if alive else []
     return {who: (ours, mesh.peers[who].generation) for who in online}
