@@ -30,13 +30,13 @@ from lanrage.protocols.partylog.addresses import NETWORK
 from lanrage.refusal import Refusal
 
 GUEST_ADDRESS: Final = "10.66.255.254"  # until it is a member
-LIFE_S: Final = 1200
 KEEP_OPEN_S: Final = 8.0  # routers forget a way that was not used for 30 s
 RETRY_S: Final = 0.5
 _GLOBAL: Final = IPv6Network("2000::/3")
 
 
 class Offered(msgspec.Struct, frozen=True):
+    party: str
     secret: bytes
     expires_at: int  # Unix seconds
 
@@ -73,7 +73,7 @@ class Pacts:
         await node.tell(
             c.NoteOffered(party=state.party, expires_at=expires_at * 1000, places=places)
         )
-        self._offered = Offered(secret, expires_at)
+        self._offered = Offered(state.party, secret, expires_at)
         return codes.offer_code(
             codes.Offer(
                 party=state.party,
@@ -114,12 +114,11 @@ class Pacts:
             return _bad_code("Cannot accept", answer.reason)
         if isinstance(answer, codes.Offer):
             return _bad_code("Cannot accept", "this is an offer; the guest pastes it")
-        offered = self._offered
-        if offered is None or not answer.is_to(offered.secret):
+        offered, party = self._offered, self._node.state_now.party
+        if offered is None or offered.party != party or not answer.is_to(offered.secret):
             return _bad_code("Cannot accept", "this is no answer to this computer's newest offer")
         if offered.expires_at <= time.time():
             return _expired("Cannot accept")
-        party = self._node.state_now.party
         refused = await self._node.tell(
             c.NoteAnswered(
                 party=party,

@@ -46,6 +46,9 @@ def test_two_homes_meet_by_two_codes_and_no_server_at_all() -> None:
         assert bob.ping(alice.address()).received == 4
         assert alice.ping(bob.address()).received == 4
         assert bob.address() == "10.66.0.2"
+        assert bob.stop() == 0
+        bob.start("--api", API, "--no-port-mapping")  # where alice was is remembered
+        wait_until_all_connected(alice, bob)
         for player in (alice, bob):
             stored = player.get("/api/events?limit=1000").decode()
             assert code not in stored
