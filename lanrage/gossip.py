@@ -1,11 +1,11 @@
 """Gossip between members inside their tunnels: the shell around `circle`. Runs in the node.
 
     gossip = Gossip(own_peer_id, deliver, records)
-    gossip.configure("10.66.0.1", "lanrage0")   when the interface is configured; "" when not
-    gossip.know(chain, control)        after every change of either: our chain, and whether we are
-                                       connected to control
-    gossip.connected({peer: address})  after every change: members with a live tunnel, and their
-                                       virtual IPv4 addresses
+    gossip.follow(mesh)                after every change of the state; it is level-triggered, and
+                                       calls these three:
+      configure("10.66.0.1", "lanrage0")   where our interface is; "" for nowhere
+      know(chain, control)                 our chain, and whether we are connected to control
+      connected({peer: address})           members with a live tunnel: their virtual IPv4 addresses
     gossip.signal(peer, sealed)        a sealed signal, directly or (control away) through a third;
                                        False: no way
     gossip.control_elsewhere           a member says that it has control
@@ -37,6 +37,7 @@ from lanrage.circle import Asked, Circle
 from lanrage.control.notices import Diverged, Records, SignalArrived
 from lanrage.protocols.gossip import FRAME_MAX, PAGE, PORT
 from lanrage.protocols.partylog import Chain
+from projections.mesh import Mesh
 
 REBIND_S: Final = 2.0  # after the address could not be bound
 ANSWERS_MAX: Final = 16  # reads of the log at once
@@ -75,6 +76,20 @@ class Gossip:
     @property
     def drops(self) -> Mapping[str, int]:
         return self._circle.drops
+
+    def follow(self, mesh: Mesh) -> None:
+        """Do what this state asks for. Nothing changes if it is called again with the same."""
+        tunnel = mesh.tunnel
+        here = mesh.party and tunnel.address
+        self.configure(tunnel.address.partition("/")[0] if here else "", tunnel.interface)
+        self.connected(
+            {
+                who: mesh.chain.members[who].address
+                for who, peer in mesh.peers.items()
+                if peer.established and who in mesh.chain.members
+            }
+        )
+        self.know(mesh.chain, bool(mesh.control.connected))
 
     def configure(self, address: str, interface: str) -> None:
         """Speak from our own virtual address; empty: be silent."""
