@@ -60,15 +60,19 @@ async def _ask(
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
-                for number, at_s in enumerate(TRIES_S):
-                    before_s = TRIES_S[number - 1] if number else 0.0
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(asking.all.wait(), at_s - before_s)
-                    for server in asking.waiting:
-                        transaction = secrets.token_bytes(stun.TRANSACTION_BYTES)
-                        asking.asked[transaction] = (server, time.monotonic_ns())
-                        transport.sendto(stun.request(transaction), server)
-                await asking.all.wait()
+                await _try(asking, transport)
     finally:
         transport.close()
     return asking.rtts_us
+
+
+async def _try(asking: _Asking, transport: asyncio.DatagramTransport) -> None:
+    for number, at_s in enumerate(TRIES_S):
+        before_s = TRIES_S[number - 1] if number else 0.0
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asking.all.wait(), at_s - before_s)
+        for server in asking.waiting:
+            transaction = secrets.token_bytes(stun.TRANSACTION_BYTES)
+            asking.asked[transaction] = (server, time.monotonic_ns())
+            transport.sendto(stun.request(transaction), server)
+    await asking.all.wait()

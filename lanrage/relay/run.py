@@ -13,7 +13,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     region: str = ""
     control: str = ""
     advertise: str = ""
+    alternate: str = ""
+    member_mbits: int = 100
     secret: Path | None = None
     state: Path
     json: bool = False
@@ -52,6 +54,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 async def run(settings: Settings) -> Refusal | None:
     """Serve until SIGINT or SIGTERM."""
+    if settings.alternate and _place(settings.listen)[0] in WILD:
+        return Refusal(
+            "alternate",
+            "Cannot use a second address",
+            "the first is not named",
+            "Say which: --listen ADDRESS:PORT, beside --alternate ADDRESS.",
+        )
     secret = _secret(settings)
     if isinstance(secret, Refusal):
         return secret
@@ -62,62 +71,81 @@ async def run(settings: Settings) -> Refusal | None:
 async def _serve(
     settings: Settings, secret: bytes, stack: contextlib.AsyncExitStack
 ) -> Refusal | None:
-    private = X25519PrivateKey.generate()
-    boot, ticket_key = secrets.token_bytes(BOOT_BYTES), secrets.token_bytes(KEY_BYTES)
     host, port = _place(settings.listen)
+    private = X25519PrivateKey.generate()
     plan = Plan(
         host="" if host in WILD else host,
         port=port,
         shown=_shown(settings, host),
         private_key=private.private_bytes_raw(),
-        ticket_key=ticket_key,
-        boot=boot,
+        ticket_key=secrets.token_bytes(KEY_BYTES),
+        boot=secrets.token_bytes(BOOT_BYTES),
     )
     forward = await _Forward.start(plan)
     stack.push_async_callback(forward.stop)
     ready = await forward.ready()
     if isinstance(ready, Refusal):
         return ready
-    tcp_port, pin = 0, ""
-    if settings.tcp:
-        from lanrage.relay import front
+    door = await _open_door(settings, ready.port, stack)
+    if isinstance(door, Refusal):
+        return door
+    offer = _offer(settings, plan, ready.port, door)
+    _announce(settings, ready.port, *door, offer.public_key)
+    registration: list[Coroutine[Any, Any, None]] = []
+    if settings.control:
+        at_control = Registration(settings.control, offer, secret, forward.load, _say)
+        registration.append(at_control.run())
+    return await _until_stopped(forward, registration)
 
-        door = await front.serve(
-            _place(settings.tcp),
-            ready.port,
-            settings.cert,
-            settings.key,
-            settings.control,
-            state=settings.state if settings.control else None,
-        )
-        if isinstance(door, Refusal):
-            return door
-        stack.push_async_callback(door.close)
-        tcp_port, pin = door.port, door.pin
-    advertised = endpoint.parse(settings.advertise) if settings.advertise else None
-    own = endpoint.text((host, ready.port)) if host not in WILD else ""
-    offer = Offer(
-        addresses=(settings.advertise,) if advertised else ((own,) if own else ()),
-        host=_place(settings.advertise)[0] if settings.advertise and not advertised else "",
-        port=ready.port,
-        region=settings.region,
-        tcp=tcp_port,
-        pin=pin,
-        public_key=private.public_key().public_bytes_raw(),
-        boot=boot,
-        ticket_key=ticket_key,
+
+async def _open_door(
+    settings: Settings, port: int, stack: contextlib.AsyncExitStack
+) -> tuple[int, str] | Refusal:
+    """The TCP front, where one is asked for: its port, and the pin of its certificate."""
+    if not settings.tcp:
+        return 0, ""
+    from lanrage.relay import front  # loads TLS, which a relay without it need not
+
+    door = await front.serve(
+        _place(settings.tcp),
+        port,
+        settings.cert,
+        settings.key,
+        settings.control,
+        state=settings.state if settings.control else None,
     )
+    if isinstance(door, Refusal):
+        return door
+    stack.push_async_callback(door.close)
+    return door.port, door.pin
+
+
+def _offer(settings: Settings, plan: Plan, port: int, door: tuple[int, str]) -> Offer:
+    advertised = endpoint.parse(settings.advertise) if settings.advertise else None
+    own = (endpoint.text((plan.host, port)),) if plan.host else ()
+    named = settings.advertise and not advertised
+    return Offer(
+        addresses=(settings.advertise,) if advertised else own,
+        host=_place(settings.advertise)[0] if named else "",
+        port=port,
+        region=settings.region,
+        tcp=door[0],
+        pin=door[1],
+        public_key=X25519PrivateKey.from_private_bytes(plan.private_key)
+        .public_key()
+        .public_bytes_raw(),
+        boot=plan.boot,
+        ticket_key=plan.ticket_key,
+    )
+
+
+async def _until_stopped(
+    forward: _Forward, works: list[Coroutine[Any, Any, None]]
+) -> Refusal | None:
     stop = _stop_on_signals()
     jobs: set[asyncio.Future[Any]] = {
-        asyncio.ensure_future(stop.wait()),
-        asyncio.ensure_future(forward.read()),
+        asyncio.ensure_future(each) for each in (stop.wait(), forward.read(), *works)
     }
-    _announce(settings, ready.port, tcp_port, pin, offer.public_key)
-    if settings.control:
-        registration = Registration(
-            settings.control, offer, secret, forward.load, lambda line: _say(line)
-        )
-        jobs.add(asyncio.ensure_future(registration.run()))
     try:
         done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -125,7 +153,7 @@ async def _serve(
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
     for job in done:
-        job.result()
+        job.result()  # a fault of ours: let it be seen
     if stop.is_set():
         return None
     return Refusal(

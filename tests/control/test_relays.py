@@ -134,7 +134,7 @@ async def test_a_restarted_relay_is_told_at_once_and_one_that_is_gone_after_its_
             await ada.until(lambda: granted(ada)[0].boot == second.boot)
             told = [each for each in ada.notices if isinstance(each, control.Granted)]
             assert all(each.relays for each in told), "it was never said to be gone"
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(0.4)  # nothing may happen in it
             assert granted(ada), "the grace of the first start is over and forgotten"
         await ada.until(lambda: not granted(ada))
 
