@@ -33,6 +33,8 @@ from lanrage import gossip
 from lanrage.adapters import nat_behaviour, nat_label
 from lanrage.control import client as control
 from lanrage.control.limits import Bucket
+from lanrage.control.secret_file import NAME as SECRET
+from lanrage.control.secret_file import relay_secret
 from lanrage.control.server import ControlServer
 from lanrage.control.servers import servers_of
 from lanrage.decide import decide
@@ -370,6 +372,9 @@ class Node:
         """Serve the rendezvous from this node, if it does not already."""
         if self._server is not None:
             return None
+        secret = relay_secret(self.options.state_dir / SECRET)
+        if isinstance(secret, Refusal):
+            return secret
         log = await Log.open(
             self.options.state_dir / CONTROL_LOG, session=self._session, lock=CONTROL_LOCK
         )
@@ -378,7 +383,11 @@ class Node:
         host, _, port = self.options.control_listen.rpartition(":")
         # Guests may join parties here, but only this device may found one.
         server = await ControlServer.start(
-            host.strip("[]"), int(port), log, creators=frozenset({self.identity.peer})
+            host.strip("[]"),
+            int(port),
+            log,
+            creators=frozenset({self.identity.peer}),
+            relay_secret=secret,
         )
         if isinstance(server, Refusal):
             await log.close()

@@ -29,11 +29,15 @@ async def classify(
     servers: Sequence[str], *, tcp: Sequence[str] = (), deadline_s: float = DEADLINE_S
 ) -> Behaviour:
     """What the NAT between us and these STUN servers (`ip:port`) does. IPv4 only: there is none
-    in IPv6. `tcp`: places (`ip:port`) that accept TCP; by default the servers themselves. Never
-    raises for what the network does; takes 2.5 to 5 s, since silence is an answer, too."""
+    in IPv6. Servers on this computer are left out: no NAT stands between. `tcp`: places (`ip:port`)
+    that accept TCP; by default the servers themselves. Never raises for what the network does;
+    takes 2.5 to 5 s, since silence is an answer, too."""
     addresses = [parsed for each in servers if (parsed := _ipv4(each)) is not None]
-    survey = Survey(addresses, own=_sources(addresses), draw=secrets.token_bytes)
-    trying = asyncio.create_task(_tcp_works(tcp or servers))
+    sources = {each: _source(each) for each in addresses}
+    elsewhere = [each for each in addresses if each[0] != sources[each]]
+    own = [each for each in sources.values() if each]
+    survey = Survey(elsewhere, own=own, draw=secrets.token_bytes)
+    trying = asyncio.create_task(_tcp_works(tcp or [endpoint.text(each) for each in elsewhere]))
     try:
         async with asyncio.timeout(deadline_s):
             await _drive(survey)
@@ -52,17 +56,12 @@ def _ipv4(text: str) -> Address | None:
     return parsed if parsed is not None and ":" not in parsed[0] else None
 
 
-def _sources(servers: Sequence[Address]) -> set[str]:
-    """The addresses of this computer that the kernel would send from to these."""
-    found: set[str] = set()
-    for server in servers:
-        with (
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route,
-            contextlib.suppress(OSError),
-        ):
-            route.connect(server)
-            found.add(route.getsockname()[0])
-    return found
+def _source(server: Address) -> str:
+    """The address of this computer that the kernel would send from to that one; empty: no route."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route, contextlib.suppress(OSError):
+        route.connect(server)
+        return str(route.getsockname()[0])
+    return ""
 
 
 async def _drive(survey: Survey) -> None:

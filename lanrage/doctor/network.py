@@ -212,7 +212,7 @@ async def relays(known: tuple[RelayView, ...]) -> list[Finding]:
 
 
 def _relay(relay: RelayView, rtt_us: int | None, tcp_ms: float | None) -> Finding:
-    name = f"relay {relay.region or relay.name}"
+    name = f"relay {relay.region}".rstrip()
     over_tcp = f", TCP in {tcp_ms:.0f} ms" if tcp_ms is not None else ""
     if relay.tcp and tcp_ms is None:
         over_tcp = f", but not over TCP at {urlsplit(relay.tcp).netloc}"

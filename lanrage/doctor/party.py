@@ -6,7 +6,7 @@ import msgspec
 
 from projections.lobby import PeerView, Status
 
-MET = {"direct": ("direct",), "likely direct": ("direct",), "relay": ("direct", "relay")}
+ORDER = ("direct", "relay", "tcp")  # from best to worst
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -26,6 +26,7 @@ def pairs(status: Status) -> tuple[Pair, ...]:
 
 def _pair(peer: PeerView) -> Pair:
     kind = peer.path.kind if peer.path else ""
+    expected = peer.forecast.kind.removeprefix("likely ")
     return Pair(
         name=peer.name,
         nat=peer.nat,
@@ -34,7 +35,7 @@ def _pair(peer: PeerView) -> Pair:
         now=kind,
         rtt_ms=peer.path.rtt_ms if peer.path else 0.0,
         why=peer.why,
-        as_expected=not kind or kind in MET.get(peer.forecast.kind, (kind,)),
+        as_expected=not kind or ORDER.index(kind) <= ORDER.index(expected),
     )
 
 

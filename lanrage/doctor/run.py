@@ -56,7 +56,7 @@ class Printed:
     def finding(self, each: Finding) -> None:
         start = CLEAR if self._lively else ""
         self._write(
-            f"{start}  {self._tinted(each.status)}  {plain(each.check):<{NAME_WIDTH}}"
+            f"{start}  {self._tinted(each.status)}  {plain(each.check):<{NAME_WIDTH - 1}} "
             f"{plain(each.found)}\n"
         )
         indent = " " * (NAME_WIDTH + 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from lanrage.adapters.nat_behaviour import classify
 from lanrage.lab.lab import Lab
 from lanrage.lab.topology import Home, Router, Server, Topology
 from lanrage.protocols.behaviour import Behaviour
-from tests.adapters.test_nat_label import Responder, listening
+from tests.adapters.test_nat_label import Responder
 
 PORT = 3478
 RESPOND = f"""
@@ -93,10 +94,21 @@ def test_every_kind_of_router_is_told_apart() -> None:
 
 
 async def test_on_loopback_there_is_no_nat() -> None:
-    sockets: list[object] = []
-    async with listening(lambda: Responder(sockets), 3) as port:  # type: ignore[arg-type]
-        said = await classify([f"127.0.0.1:{port}"])
+    sockets: list[asyncio.DatagramTransport] = []
+    loop = asyncio.get_running_loop()
+    for _ in range(3):  # main, alternate and third
+        await loop.create_datagram_endpoint(lambda: Responder(sockets), local_addr=("127.0.0.2", 0))
+    port = sockets[0].get_extra_info("sockname")[1]
+    said = await classify([f"127.0.0.2:{port}", f"127.0.0.1:{port}"])
+    for each in sockets:
+        each.close()
+    await asyncio.sleep(0)  # transports close their sockets one turn later
     assert (said.mapping, said.filtering) == ("none", "address")
+    assert said.server == f"127.0.0.2:{port}"
+
+
+async def test_a_server_on_this_computer_says_nothing_of_the_router() -> None:
+    assert (await classify(["127.0.0.1:9"])).evidence == ("no server to ask over IPv4",)
 
 
 async def test_without_a_server_it_says_so_at_once_and_opens_nothing() -> None:
@@ -106,6 +118,6 @@ async def test_without_a_server_it_says_so_at_once_and_opens_nothing() -> None:
 
 async def test_the_deadline_ends_it_with_what_is_known() -> None:
     began = time.monotonic()
-    said = await classify(["127.0.0.1:9"], deadline_s=0.3)
+    said = await classify(["127.0.0.2:9"], deadline_s=0.3)
     assert time.monotonic() - began < 2
     assert said.server == ""
