@@ -12,7 +12,7 @@ import pytest
 
 from lanrage.adapters.nat_behaviour import classify
 from lanrage.lab.lab import Lab
-from lanrage.lab.topology import Home, Router, Server, Topology
+from lanrage.lab.topology import Home, Router, Server, Topology, legs
 from lanrage.protocols.behaviour import Behaviour
 from tests.adapters.test_nat_label import Responder
 
@@ -28,6 +28,36 @@ async def main():
     await asyncio.sleep(60)
 
 asyncio.run(main())
+"""
+# A server as RFC 5780 wants it, with two addresses: four sockets, each names the other address.
+RESPOND_FULLY = f"""
+import selectors, socket, sys
+from lanrage.protocols import stun
+from lanrage.protocols.behaviour import OTHER_ADDRESS
+
+hosts, ports = sys.argv[1:3], ({PORT}, {PORT + 1})
+sockets = {{}}
+waiting = selectors.DefaultSelector()
+for at in [(host, port) for host in hosts for port in ports]:
+    sockets[at] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sockets[at].bind(at)
+    waiting.register(sockets[at], selectors.EVENT_READ, at)
+print("ready", flush=True)
+while True:
+    for key, _ in waiting.select():
+        datagram, source = key.fileobj.recvfrom(2000)
+        message = stun.parse(datagram)
+        change = message.get(stun.CHANGE_REQUEST) or 0
+        host, port = key.data
+        other = (hosts[hosts[0] == host], ports[ports[0] == port])
+        attributes = [
+            (0x0020, stun.XOR_MAPPED_ADDRESS.pack(source, message.transaction)),
+            (OTHER_ADDRESS.number, OTHER_ADDRESS.pack(other, message.transaction)),
+        ]
+        answer = stun.encode(0x0101, message.transaction, attributes, fingerprint=True)
+        host = other[0] if change & stun.CHANGE_IP else host
+        port = other[1] if change & stun.CHANGE_PORT else port
+        sockets[host, port].sendto(answer, source)
 """
 CLASSIFY = """
 import asyncio, sys
@@ -91,6 +121,43 @@ def test_every_kind_of_router_is_told_apart() -> None:
         }
     got = {kind: (each.mapping, each.filtering, each.hairpin) for kind, each in said.items()}
     assert got == EXPECTED, "\n".join(str(each) for each in said.values())
+
+
+@pytest.mark.root
+def test_a_server_with_two_addresses_shows_who_else_is_let_in() -> None:
+    expected = {
+        "port-restricted": ("independent", "port"),
+        "address-restricted": ("independent", "address"),
+        "full-cone": ("independent", "independent"),
+        "symmetric": ("port", "port"),
+        "none": ("none", "none"),
+    }
+    names = {kind: kind.replace("-", "")[:12] for kind in expected}
+    single = tuple(
+        Home(name=f"r{number}", computers=(names[kind],), router=Router(kind=kind))  # type: ignore[arg-type]
+        for number, kind in enumerate(expected)
+        if kind != "none"
+    )
+    servers = (Server(name="full", alternate=True), Server(name="none"))
+    description = Topology(homes=single, servers=servers)
+    second = next(leg.alternate for leg in legs(description) if leg.node == "full")
+    with Lab(description) as lab:
+        server = lab.computer("full")
+        command = [sys.executable, "-c", RESPOND_FULLY, server.address, second]
+        responder = server.popen(command, stdout=subprocess.PIPE)
+        assert responder.stdout is not None
+        assert responder.stdout.readline() == b"ready\n"
+        command = [sys.executable, "-c", CLASSIFY, f"{server.address}:{PORT}"]
+        asked = {
+            kind: lab.computer(name).popen(command, stdout=subprocess.PIPE)
+            for kind, name in names.items()
+        }
+        said = {
+            kind: msgspec.json.decode(each.communicate(timeout=40)[0], type=Behaviour)
+            for kind, each in asked.items()
+        }
+    got = {kind: (each.mapping, each.filtering) for kind, each in said.items()}
+    assert got == expected, "\n".join(str(each) for each in said.values())
 
 
 async def test_on_loopback_there_is_no_nat() -> None:
