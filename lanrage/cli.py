@@ -224,6 +224,16 @@ def _add_servers(add: Callable[..., Any]) -> None:
         help="where members reach it",
     )
     relay.add_argument(
+        "--alternate", default="", metavar="IP", help="a second address of this server, for STUN"
+    )
+    relay.add_argument(
+        "--member-mbits",
+        type=_count,
+        default=100,
+        metavar="N",
+        help="what each member may send through it (default %(default)s Mbit/s)",
+    )
+    relay.add_argument(
         "--secret", type=Path, help="the file shared with control (default: in the state directory)"
     )
     tunnel = add("tunnel", _tunnel, "run the WireGuard engine alone, from a wg-quick file")
@@ -701,6 +711,8 @@ def _relay(args: argparse.Namespace) -> Outcome:
         region=args.region,
         control=args.control,
         advertise=args.advertise or "",
+        alternate=args.alternate,
+        member_mbits=args.member_mbits,
         secret=args.secret,
         state=_state(args),
         json=args.json,

@@ -6,11 +6,12 @@ transaction is always those sixteen bytes, and `Message.classic` says that they 
 the cookie. Modern requests are answered with XOR-MAPPED-ADDRESS (routers that rewrite addresses
 inside packets cannot spoil it), classic ones with MAPPED-ADDRESS and CHANGED-ADDRESS.
 
-Classic clients find out about filtering by CHANGE-REQUEST. We own one address, so "change IP" is
+Classic clients find out about filtering by CHANGE-REQUEST. Where we own one address, "change IP" is
 met with silence, which is the truth: nothing comes from another address. "Change port" must come
 from a port to which the client never sent anything. That is neither the main port nor the
 alternate one of CHANGED-ADDRESS (a client that tries both would see a false "address-restricted"),
 so a responder has three sockets: main, alternate (main + 1), and a third that is never announced.
+A server with a second IP says so in OTHER-ADDRESS, and answers "change IP" from there (RFC 5780).
 
 Everything is pure. `parse` and `respond` take any bytes and never raise.
 """
@@ -78,6 +79,7 @@ class Reply:
 
     datagram: bytes
     from_third_socket: bool  # send it from the socket that no client was ever told of
+    from_other_ip: bool = False  # and from our other IP than the one that was asked
 
 
 def _pack_address(address: Address, _: bytes) -> bytes:
@@ -154,6 +156,7 @@ ERROR_CODE = Attribute(0x0009, _pack_error, _unpack_error)
 UNKNOWN_ATTRIBUTES = Attribute(0x000A, _pack_numbers, _unpack_numbers)
 XOR_MAPPED_ADDRESS = Attribute(0x0020, _pack_xor_address, _unpack_xor_address)
 SOFTWARE = Attribute(0x8022, _pack_text, _unpack_text)
+OTHER_ADDRESS = Attribute(0x802C, _pack_address, _unpack_address)  # RFC 5780
 FINGERPRINT = Attribute(0x8028, _pack_word, _unpack_word)
 
 CREDENTIALS = {0x0006, 0x0008, 0x001C}  # USERNAME and both MESSAGE-INTEGRITYs: we ask for none
@@ -223,27 +226,38 @@ def _is_fingerprint(datagram: bytes, at: int, value: bytes) -> bool:
     return last and int.from_bytes(value, "big") == _fingerprint(datagram[:at])
 
 
-def respond(datagram: bytes, source: Address, *, alternate: Address | None) -> Reply | None:
+def respond(
+    datagram: bytes,
+    source: Address,
+    *,
+    alternate: Address | None,
+    other: Address | None = None,
+) -> Reply | None:
     """The answer to a Binding request from `source`, or None where silence is right.
 
     `alternate` is this server's second address as the client can reach it: the same IP, the main
     port plus one, whichever of the two sockets the request came in on. Classic clients are told.
+    `other` is the one at the server's second IP, if it has one, and is told to all.
     """
     message = parse(datagram)
     if message is None or message.type != BINDING_REQUEST:
         return None
     change = message.get(CHANGE_REQUEST) or 0
-    if change & CHANGE_IP:
+    if change & CHANGE_IP and other is None:
         return None
-    return Reply(_answer(message, source, alternate), bool(change & CHANGE_PORT))
+    answer = _answer(message, source, alternate, other)
+    return Reply(answer, bool(change & CHANGE_PORT), bool(change & CHANGE_IP))
 
 
-def _answer(message: Message, source: Address, alternate: Address | None) -> bytes:
+def _answer(
+    message: Message, source: Address, alternate: Address | None, other: Address | None
+) -> bytes:
     transaction = message.transaction
     if message.classic:
         attributes = [(MAPPED_ADDRESS.number, MAPPED_ADDRESS.pack(source, transaction))]
-        if alternate is not None:
-            packed = CHANGED_ADDRESS.pack(alternate, transaction)
+        changed = other or alternate
+        if changed is not None:
+            packed = CHANGED_ADDRESS.pack(changed, transaction)
             attributes.append((CHANGED_ADDRESS.number, packed))
         return encode(BINDING_SUCCESS, transaction, attributes, fingerprint=False)
     fingerprint = FINGERPRINT.number in message.attributes
@@ -255,6 +269,8 @@ def _answer(message: Message, source: Address, alternate: Address | None) -> byt
         ]
         return encode(BINDING_ERROR, transaction, attributes, fingerprint=fingerprint)
     attributes = [(XOR_MAPPED_ADDRESS.number, XOR_MAPPED_ADDRESS.pack(source, transaction))]
+    if other is not None:
+        attributes.append((OTHER_ADDRESS.number, OTHER_ADDRESS.pack(other, transaction)))
     return encode(BINDING_SUCCESS, transaction, attributes, fingerprint=fingerprint)
 
 

@@ -4,9 +4,6 @@ Started by run.py on a socketpair, on which it gets one `Plan`, answers with `Re
 and then says once a second, if anything changed, how busy it is. The end of the socketpair is its
 own.
 It touches no disk, keeps no log, and is nobody with no capability once its ports are bound.
-
-STUN is answered on the relay's own port, so that a member learns from its tunnel's socket how the
-relay sees it. The next port and a third one, never announced, serve the tests of RFC 5780.
 """
 
 from __future__ import annotations
@@ -20,13 +17,11 @@ from typing import Final
 
 import msgspec
 
-from lanrage.control.limits import STUN_BURST, STUN_PER_S, Buckets, network
-from lanrage.protocols import stun
-from lanrage.protocols.endpoint import Address
 from lanrage.protocols.relay import wire
 from lanrage.protocols.relay.budget import Rate
 from lanrage.protocols.relay.forwarder import BURST_SHARE, MEMBER_RATE, Forwarder
 from lanrage.refusal import Refusal
+from lanrage.relay.reflector import Reflector, second_address
 from lanrage.relay.sieve import Sieve
 from lanrage.tunnel import privileges, udp
 from lanrage.tunnel.framing import Unframer, frame
@@ -35,7 +30,6 @@ from lanrage.tunnel.process import settle_memory
 
 TURN_BATCHES_MAX: Final = 64
 TELL_NS: Final = 1_000_000_000
-SOURCES_MAX: Final = 4096
 STUN_REQUEST: Final = b"\0"  # the first byte, modern or classic; nothing else begins with it
 
 
@@ -45,6 +39,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     host: str  # numeric; empty for all addresses
     port: int
     shown: str  # our address as members see it, for STUN; empty: not known
+    alternate: str = ""  # a second address of this server, for STUN alone
     private_key: bytes
     ticket_key: bytes
     boot: bytes
@@ -78,10 +73,12 @@ Said = Ready | Failed | Busy
 class Forward:
     """The process's life, after the plan was read."""
 
-    def __init__(self, parent: socket.socket, plan: Plan, ports: list[udp.UdpPort]) -> None:
+    def __init__(
+        self, parent: socket.socket, plan: Plan, main: udp.UdpPort, reflector: Reflector
+    ) -> None:
         self._parent = parent
-        self._plan = plan
-        self._main, self._next, self._third = ports
+        self._main = main
+        self._reflector = reflector
         self._forwarder = Forwarder(
             private_key=plan.private_key,
             ticket_key=plan.ticket_key,
@@ -91,7 +88,6 @@ class Forward:
             now_ns=now_ns(),
             member_rate=Rate(plan.member_bytes_per_s, plan.member_bytes_per_s // BURST_SHARE),
         )
-        self._stun = Buckets(STUN_PER_S, STUN_BURST, SOURCES_MAX)
         self._sieve = Sieve(self._main.sockets)
         self._due_ns = 0
         self._said: Busy | None = None
@@ -101,9 +97,7 @@ class Forward:
         loop.add(self._parent.fileno(), self._on_parent)
         for receiver in self._main.sockets:
             loop.add(receiver.fileno(), partial(self._on_main, receiver))
-        for port in (self._next, self._third):
-            for receiver in port.sockets:
-                loop.add(receiver.fileno(), partial(self._on_stun, port, receiver))
+        self._reflector.watch(loop)
         loop.run(lambda: self._due_ns, self._on_timer)
 
     def _on_parent(self, now: int, busy: bool) -> None:
@@ -118,29 +112,13 @@ class Forward:
                 break
             data, size, source = received
             if data[:1] == STUN_REQUEST:
-                self._answer(port, data[:size], source)
+                self._reflector.answer(port, data[:size], source)
             else:
                 core.receive(data, size, source, now)
         for run in core.take_outgoing():
             port.send_run(run.address, run.buffers, run.size, run.count)
         for flooding in core.take_floods():
             self._sieve.block(flooding, now)
-
-    def _on_stun(self, port: udp.UdpPort, receiver: socket.socket, now: int, busy: bool) -> None:
-        received = port.receive(receiver)
-        if received is not None and port is not self._third:
-            data, size, source = received
-            self._answer(port, data[:size], source)
-
-    def _answer(self, port: udp.UdpPort, datagram: bytes, source: Address) -> None:
-        if not self._stun.take(network(source[0]), time.monotonic()):
-            return
-        shown = self._plan.shown
-        alternate = (shown, self._next.port) if shown else None
-        reply = stun.respond(datagram, source, alternate=alternate)
-        if reply is not None:
-            out = self._third if reply.from_third_socket else port
-            out.send(source, [reply.datagram])
 
     def _on_timer(self, now: int) -> None:
         self._due_ns = now + TELL_NS
@@ -175,22 +153,34 @@ def main(arguments: list[str]) -> int:
     plan = _read(parent)
     if plan is None:
         return 1
-    ports: list[udp.UdpPort] = []
-    tried = (plan.port, plan.port + 1 if plan.port else 0, 0)
-    for number in tried:
-        made = udp.open_port(number, plan.host)
-        if isinstance(made, Refusal):
-            tell(parent, Failed(refusal=made))
-            return 1
-        ports.append(made)
+    opened = _open(plan)
+    if isinstance(opened, Refusal):
+        tell(parent, Failed(refusal=opened))
+        return 1
+    main_port, reflector = opened
     # The first exchange imports more of its library, which nobody may not be allowed to read.
     wire.derive(plan.private_key, bytes([9] + [0] * 31), relay=True)
     if os.geteuid() == 0:
         privileges.keep_only((), privileges.NOBODY, privileges.NOBODY)
     settle_memory()
-    tell(parent, Ready(port=ports[0].port))
-    Forward(parent, plan, ports).run()
+    tell(parent, Ready(port=main_port.port))
+    Forward(parent, plan, main_port, reflector).run()
     return 0
+
+
+def _open(plan: Plan) -> tuple[udp.UdpPort, Reflector] | Refusal:
+    """The relay's own port, and those that STUN needs besides."""
+    ports: list[udp.UdpPort] = []
+    for number in (plan.port, plan.port + 1 if plan.port else 0, 0):
+        made = udp.open_port(number, plan.host)
+        if isinstance(made, Refusal):
+            return made
+        ports.append(made)
+    main, following, third = ports
+    second = second_address(plan.alternate, main, following)
+    if isinstance(second, Refusal):
+        return second
+    return main, Reflector(main, following, third, plan.shown, second)
 
 
 def _read(parent: socket.socket) -> Plan | None:
