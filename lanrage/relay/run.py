@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 import signal
 import socket
@@ -28,6 +29,7 @@ from lanrage.refusal import Refusal
 from lanrage.relay.forward import Busy, Failed, Plan, Ready, Said
 from lanrage.relay.offer import KEY_BYTES, Load, Offer
 from lanrage.relay.registration import Registration
+from lanrage.tunnel import privileges
 from lanrage.tunnel.framing import Unframer, frame
 
 START_S: Final = 10.0
@@ -80,6 +82,8 @@ async def _serve(
         private_key=private.private_bytes_raw(),
         ticket_key=secrets.token_bytes(KEY_BYTES),
         boot=secrets.token_bytes(BOOT_BYTES),
+        alternate=settings.alternate,
+        member_bytes_per_s=settings.member_mbits * 125_000,
     )
     forward = await _Forward.start(plan)
     stack.push_async_callback(forward.stop)
@@ -89,6 +93,8 @@ async def _serve(
     door = await _open_door(settings, ready.port, stack)
     if isinstance(door, Refusal):
         return door
+    if os.geteuid() == 0:  # every port is open and every file read
+        privileges.drop_all(privileges.NOBODY, privileges.NOBODY)
     offer = _offer(settings, plan, ready.port, door)
     _announce(settings, ready.port, *door, offer.public_key)
     registration: list[Coroutine[Any, Any, None]] = []
