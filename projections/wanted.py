@@ -145,9 +145,17 @@ def _told(mesh: Mesh) -> dict[PeerId, tuple[int, int]]:
     if not mesh.nat.candidates:
         return {}
     ours = mesh.nat.generation
-    online = [who for who in others(mesh) if mesh.peers[who].online]
     if not mesh.control.connected:
-        # Inside the tunnels, or through a third member whose tunnels work.
-        alive = any(peer.established for peer in mesh.peers.values())
-        online = list(others(mesh)) if alive else []
+        return _told_within(mesh, ours)
+    online = [who for who in others(mesh) if mesh.peers[who].online]
     return {who: (ours, mesh.peers[who].generation) for who in online}
+
+
+def _told_within(mesh: Mesh, ours: int) -> dict[PeerId, tuple[int, int]]:
+    """While control is away: inside the tunnels, or through a third member whose tunnels work. That
+    may get lost, so each time there is one more or less of those the others are told again, and
+    (by the sign) everybody when control is back."""
+    near = [who for who in others(mesh) if mesh.peers[who].established]
+    if not near:
+        return {}
+    return {who: (ours, -1 if who in near else -1 - len(near)) for who in others(mesh)}

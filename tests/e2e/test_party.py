@@ -158,16 +158,17 @@ def test_used_damaged_and_revoked_invites_are_refused_and_change_nothing(party: 
 
 
 def test_an_invite_of_a_party_that_this_control_does_not_know_is_refused(party: Party) -> None:
-    """As from a control server whose disk was replaced, or a link sent to the wrong people."""
+    """As from a control server whose disk was replaced while nobody was there who could bring the
+    party back, or a link sent to the wrong people."""
     erin, frank = party.stage.start("pb2", "erin"), party.stage.start("other", "frank")
     try:
         link = erin.create("Another party")
+        erin.stop()
         party.stage.restart_control("state-control-new")
         assert "party" in refusal_of(frank.command("join", link))
         assert frank.status().party is None
     finally:
         party.stage.restart_control("state-control")
-        erin.stop()
         frank.stop()
     for player in party.all:
         player.wait(has_control, CONNECT_S_MAX, "control is back")

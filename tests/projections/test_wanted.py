@@ -29,6 +29,19 @@ def test_nobody_is_told_anything_while_control_is_out_of_reach() -> None:
     assert wanted(book.state).told == {}
 
 
+def test_inside_a_tunnel_members_are_told_without_control_and_by_it_again_when_it_is_back() -> None:
+    book = Playbook.in_party(ALICE, BOB)
+    party = book.state.party
+    book.tell(c.NoteAddresses(addresses=("192.168.0.2:26666",)))
+    book.tell(c.NotePresence(party=party, online=(BOB.peer,)))
+    before = wanted(book.state).told
+    book.tell(c.NoteSession(peer=BOB.peer, established=True, took_ms=9))
+    book.tell(c.NoteControl(party=party, url="", connected=False, reason="it hung up"))
+    within = wanted(book.state).told
+    assert within.keys() == before.keys()
+    assert within != before
+
+
 def test_the_generation_of_our_addresses_survives_a_restart() -> None:
     """Members ignore a list that is not newer than the one they know, whatever our clock says."""
     book = Playbook.in_party(ALICE, BOB)
