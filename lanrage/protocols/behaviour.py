@@ -46,9 +46,6 @@ PADDING = b"LANrage".ljust(52)  # SOFTWARE, so that no answer is longer than its
 PLAIN, CHANGE_PORT, CHANGE_BOTH, HAIRPIN = "plain", "port", "both", "hairpin"
 _CHANGES = {CHANGE_PORT: stun.CHANGE_PORT, CHANGE_BOTH: stun.CHANGE_IP | stun.CHANGE_PORT}
 
-# RFC 5780 §7.4; not in stun's table if servers that are asked plainly need not tell
-OTHER_ADDRESS = stun.Attribute(0x802C, stun.MAPPED_ADDRESS.pack, stun.MAPPED_ADDRESS.unpack)
-
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
@@ -182,7 +179,7 @@ class Survey:
 
     def _learn(self, test: _Test, message: stun.Message) -> None:
         """An answer may name the server's other address, and makes the hairpin test possible."""
-        other = message.get(OTHER_ADDRESS) or message.get(stun.CHANGED_ADDRESS)
+        other = message.get(stun.OTHER_ADDRESS) or message.get(stun.CHANGED_ADDRESS)
         if test.socket == BASE and other and endpoint.is_unicast(other) and ":" not in other[0]:
             self._others.setdefault(test.to, other)
             self._add(BASE, PLAIN, (other[0], test.to[1]))

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -28,36 +29,6 @@ async def main():
     await asyncio.sleep(60)
 
 asyncio.run(main())
-"""
-# A server as RFC 5780 wants it, with two addresses: four sockets, each names the other address.
-RESPOND_FULLY = f"""
-import selectors, socket, sys
-from lanrage.protocols import stun
-from lanrage.protocols.behaviour import OTHER_ADDRESS
-
-hosts, ports = sys.argv[1:3], ({PORT}, {PORT + 1})
-sockets = {{}}
-waiting = selectors.DefaultSelector()
-for at in [(host, port) for host in hosts for port in ports]:
-    sockets[at] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sockets[at].bind(at)
-    waiting.register(sockets[at], selectors.EVENT_READ, at)
-print("ready", flush=True)
-while True:
-    for key, _ in waiting.select():
-        datagram, source = key.fileobj.recvfrom(2000)
-        message = stun.parse(datagram)
-        change = message.get(stun.CHANGE_REQUEST) or 0
-        host, port = key.data
-        other = (hosts[hosts[0] == host], ports[ports[0] == port])
-        attributes = [
-            (0x0020, stun.XOR_MAPPED_ADDRESS.pack(source, message.transaction)),
-            (OTHER_ADDRESS.number, OTHER_ADDRESS.pack(other, message.transaction)),
-        ]
-        answer = stun.encode(0x0101, message.transaction, attributes, fingerprint=True)
-        host = other[0] if change & stun.CHANGE_IP else host
-        port = other[1] if change & stun.CHANGE_PORT else port
-        sockets[host, port].sendto(answer, source)
 """
 CLASSIFY = """
 import asyncio, sys
@@ -124,7 +95,7 @@ def test_every_kind_of_router_is_told_apart() -> None:
 
 
 @pytest.mark.root
-def test_a_server_with_two_addresses_shows_who_else_is_let_in() -> None:
+def test_a_relay_with_two_addresses_shows_who_else_is_let_in(tmp_path: Path) -> None:
     expected = {
         "port-restricted": ("independent", "port"),
         "address-restricted": ("independent", "address"),
@@ -143,10 +114,11 @@ def test_a_server_with_two_addresses_shows_who_else_is_let_in() -> None:
     second = next(leg.alternate for leg in legs(description) if leg.node == "full")
     with Lab(description) as lab:
         server = lab.computer("full")
-        command = [sys.executable, "-c", RESPOND_FULLY, server.address, second]
-        responder = server.popen(command, stdout=subprocess.PIPE)
-        assert responder.stdout is not None
-        assert responder.stdout.readline() == b"ready\n"
+        command = [sys.executable, "-m", "lanrage", "relay", "--json", "--state", str(tmp_path)]
+        command += ["--listen", f"{server.address}:{PORT}", "--alternate", second]
+        relay = server.popen(command, stdout=subprocess.PIPE)
+        assert relay.stdout is not None
+        assert b"ready" in relay.stdout.readline()
         command = [sys.executable, "-c", CLASSIFY, f"{server.address}:{PORT}"]
         asked = {
             kind: lab.computer(name).popen(command, stdout=subprocess.PIPE)

@@ -15,7 +15,6 @@ from lanrage.protocols.behaviour import (
     BASE,
     FRESH,
     GIVE_UP_NS,
-    OTHER_ADDRESS,
     PADDING,
     TESTS_MAX,
     Behaviour,
@@ -102,8 +101,8 @@ class World:
             (0x0020, stun.XOR_MAPPED_ADDRESS.pack(source, message.transaction)),
         ]
         if self.second_ip:
-            other = OTHER_ADDRESS.pack((self.second_ip, 3479), message.transaction)
-            attributes.append((OTHER_ADDRESS.number, other))
+            other = stun.OTHER_ADDRESS.pack((self.second_ip, 3479), message.transaction)
+            attributes.append((stun.OTHER_ADDRESS.number, other))
         answer = stun.encode(0x0101, message.transaction, attributes, fingerprint=True)
         return answer, (host, port)
 
@@ -266,9 +265,9 @@ def test_a_hostile_server_cannot_make_us_ask_without_end() -> None:
     def naming(request: bytes, source: Address) -> bytes:
         message = stun.parse(request)
         assert message is not None
-        other = OTHER_ADDRESS.pack(("203.0.113.3", next(ports)), message.transaction)
+        other = stun.OTHER_ADDRESS.pack(("203.0.113.3", next(ports)), message.transaction)
         mapped = stun.XOR_MAPPED_ADDRESS.pack(source, message.transaction)
-        attributes = [(0x0020, mapped), (OTHER_ADDRESS.number, other)]
+        attributes = [(0x0020, mapped), (stun.OTHER_ADDRESS.number, other)]
         return stun.encode(0x0101, message.transaction, attributes, fingerprint=False)
 
     world = World(Router("independent", "port"), says=naming)
