@@ -259,8 +259,8 @@ class ControlServer:
                     await self._append(conversation, append)
                 case m.Refill() as refill:
                     await asyncio.sleep(refills.owe(time.monotonic()))
-                    await self._refill(conversation, refill)
-                    until = time.monotonic() + limits.GUEST_S
+                    if await self._refill(conversation, refill):
+                        until = time.monotonic() + limits.GUEST_S
                 case m.Stay():
                     conversation.stay()
                 case m.Send(to=to, sealed=sealed):
@@ -296,15 +296,18 @@ class ControlServer:
         await conversation.reply(m.Appended(id=append.id, length=result.length))
         conversation.audience.wake()
 
-    async def _refill(self, conversation: Conversation, refill: m.Refill) -> None:
+    async def _refill(self, conversation: Conversation, refill: m.Refill) -> bool:
+        """Whether it brought anything new."""
+        before = conversation.party.chain.length
         result = await self._parties.refill(
             conversation.party, refill.after, refill.records, _now_ms()
         )
         if not isinstance(result, Chain):
             conversation.end(_refused(0, result))
-            return
+            return False
         conversation.showed(refill.after + len(refill.records))
         await conversation.reply(m.Appended(id=0, length=result.length))
+        return result.length > before
 
     def _forget(self, audience: Audience) -> None:
         party = audience.party.chain.party
