@@ -1,7 +1,8 @@
-"""`lanrage demo`: a party of three on this computer, with real packets and real home routers.
+"""`lanrage demo`: a party of four on this computer, with real packets and real home routers.
 
-Alice and bob share a home, carol has her own; both routers are port-restricted, the usual kind,
-and it is 40 ms from home to home and back. Alice creates the party, the others join with her
+Alice and bob share a home, carol and dave have their own. The routers are port-restricted, the
+usual kind, but for dave's, which is symmetric: so he reaches the others through the relay beside
+control. It is 40 ms from home to home and back. Alice creates the party, the others join with her
 links. When every pair is connected they ping each other, send a few megabytes over TCP, and the
 dashboard of alice stays open for the browser of this computer until Ctrl-C.
 """
@@ -21,10 +22,21 @@ import msgspec
 from lanrage.lab import namespaces, topology
 from lanrage.lab.doorway import Doorway
 from lanrage.lab.lab import Lab
-from lanrage.lab.player import Control, NodeFailed, Player, send_over_tcp, wait_until_connected
+from lanrage.lab.player import (
+    Control,
+    NodeFailed,
+    Player,
+    Relay,
+    send_over_tcp,
+    wait_until_connected,
+)
+from lanrage.lab.switch import Line
+from lanrage.lab.topology import Home, Router, Server, Topology
 from lanrage.refusal import Refusal
 from projections.lobby import PathView
 
+PLAYERS = ("alice", "bob", "carol", "dave")
+ONE_WAY_MS = 20.0
 CONNECT_S_MAX = 30.0
 TRANSFER_BYTES = 4 << 20
 
@@ -71,7 +83,7 @@ def run(*, browser: bool, json: bool) -> Refusal | int:
 
 
 def _perform(browse: bool, as_json: bool) -> None:
-    description = topology.two_homes(one_way_ms=20.0)
+    description = homes()
     _tell(topology.draw(description))
     with Lab(description) as lab:
         doorway = Doorway()
@@ -87,15 +99,28 @@ def _perform(browse: bool, as_json: bool) -> None:
             doorway.close()
 
 
+def homes() -> Topology:
+    line = Line(delay_ms=ONE_WAY_MS / 2)
+    usual, hard = Router(), Router(kind="symmetric")
+    return Topology(
+        homes=(
+            Home(name="home1", computers=("alice", "bob"), router=usual, line=line),
+            Home(name="home2", computers=("carol",), router=usual, line=line),
+            Home(name="home3", computers=("dave",), router=hard, line=line),
+        ),
+        servers=(Server(name="control", line=line), Server(name="relay", line=line)),
+    )
+
+
 def _gather(lab: Lab, doorway: Doorway) -> list[Player]:
-    """Control and three nodes, all up; nobody in a party yet."""
+    """Control, the relay and four nodes, all up; nobody in a party yet."""
     control = Control(lab.computer("control"), lab.folder / "state-control")
     control.start()
     _tell(f"\ncontrol server at {control.url}")
-    players = [
-        Player(lab.computer(name), lab.folder / f"state-{name}")
-        for name in ("alice", "bob", "carol")
-    ]
+    relay = Relay(lab.computer("relay"), lab.folder / "state-relay", control)
+    relay.start()
+    _tell(f"relay at {relay.name}")
+    players = [Player(lab.computer(name), lab.folder / f"state-{name}") for name in PLAYERS]
     for player in players:
         port = doorway.port if player.name == "alice" else 8666
         player.start("--control", control.url, "--api", f"127.0.0.1:{port}")

@@ -68,16 +68,20 @@ def test_every_story_is_readable_where_the_demo_says(demo: Demo) -> None:
             assert kind in told.stdout
 
 
-def test_three_members_are_connected_and_their_story_is_told(demo: Demo) -> None:
+def test_four_members_are_connected_and_their_story_is_told(demo: Demo) -> None:
     members = {member["name"]: member for member in demo.story["members"]}
-    assert set(members) == {"alice", "bob", "carol"}
+    assert set(members) == {"alice", "bob", "carol", "dave"}
     assert all(member["state"] == "connected" for member in members.values())
     assert all(member["address"].startswith("10.66.") for member in members.values())
     assert members["bob"]["path"]["address"].startswith("192.168.1.")
     assert members["carol"]["path"]["address"].startswith("203.0.113.20:")
+    assert (members["dave"]["path"]["kind"], members["carol"]["path"]["kind"]) == (
+        "relay",
+        "direct",
+    )
     assert members["carol"]["rtt_ms"] >= 40
     assert all(pair["pings"] == "4/4" for pair in demo.story["pairs"])
-    assert len(demo.story["pairs"]) == 3
+    assert len(demo.story["pairs"]) == 6
 
 
 def test_the_dashboard_opens_from_the_host(demo: Demo) -> None:
@@ -86,7 +90,7 @@ def test_the_dashboard_opens_from_the_host(demo: Demo) -> None:
     assert b"<html" in page.lower()
     status, body = demo.get("/api/status")
     assert status == 200
-    assert {peer["name"] for peer in json.loads(body)["peers"]} == {"bob", "carol"}
+    assert {peer["name"] for peer in json.loads(body)["peers"]} == {"bob", "carol", "dave"}
 
 
 def test_ctrl_c_ends_it_without_a_trace(demo: Demo) -> None:
