@@ -23,9 +23,7 @@ from typing import Any
 import msgspec
 
 from events.base import Event, PeerId, Stored
-from events.codec import decode
 from events.log import Log
-from events.party import PartyEntered, Recorded
 from events.peer import Candidate
 from lanrage import commands as c
 from lanrage import effects as e
@@ -37,6 +35,7 @@ from lanrage.control.secret_file import NAME as SECRET
 from lanrage.control.secret_file import relay_secret
 from lanrage.control.server import ControlServer
 from lanrage.control.servers import servers_of
+from lanrage.control.stored import records_after
 from lanrage.decide import decide
 from lanrage.identity import Identity
 from lanrage.plan import plan
@@ -55,7 +54,6 @@ INBOX_MAX = 4096
 BATCH_MAX = 256
 CLASSIFY_DELAY_S = 1.0  # its own packets must not compete with a join
 LABEL_DELAY_S = 5.0  # the classic NAT test must not compete with a join
-READ_ROWS = 1_000
 RESOLVE_RETRY_S = 10.0  # for a name that could not be resolved: the network may come later
 FULL_DISK_RETRY_S = 1.0
 CLOSE_TIMEOUT_S = 5.0
@@ -307,16 +305,7 @@ class Node:
 
     async def _records(self, after: int) -> Sequence[bytes]:
         """Our party's signed records behind that position, from the log."""
-        found: list[bytes] = []
-        position = 0
-        while rows := await self._log.read(position, limit=READ_ROWS):
-            position = rows[-1].seq
-            for event in map(decode, rows):
-                if isinstance(event, PartyEntered):
-                    found.clear()
-                if isinstance(event, Recorded):
-                    found.append(event.record)
-        return found[after:]
+        return await records_after(self._log, self.state_now.party, after)
 
     def _on_gossip(self, notice: gossip.Notice) -> None:
         """A member told us, inside the tunnel, what control would have."""
@@ -475,6 +464,9 @@ class Node:
                 continue
             if isinstance(notice, m.RelayBound | m.RelayMeasured):
                 self._relay_rtts_ms[notice.relay] = notice.rtt_us // 1000
+                self.client.measured(self._relay_rtts_ms)
+            if isinstance(notice, m.RelayUnbound):
+                self._relay_rtts_ms.pop(notice.relay, None)  # or control would go on picking it
                 self.client.measured(self._relay_rtts_ms)
             command = reported(notice)
             if command is not None:
