@@ -29,6 +29,7 @@ from lanrage.tunnel.mapping import Mapping
 from lanrage.tunnel.outlet import Outlet, PathNotice
 from lanrage.tunnel.prober import Prober
 from lanrage.tunnel.reach import Reach
+from lanrage.tunnel.search import Search
 from lanrage.tunnel.ways import Ways
 
 PEERS_MAX = 1024
@@ -54,6 +55,7 @@ class Paths:
         self._epoch = random(probe.EPOCH_BYTES)
         self._outlet = Outlet(random)
         self._mapping = Mapping(self._outlet)
+        self._search = Search(self._outlet)
         self._reaches: dict[PeerId, Reach] = {}
         self._by_hint: dict[bytes, Reach] = {}
         self._numbers: dict[PeerId, int] = {}
@@ -163,6 +165,8 @@ class Paths:
     def _note_direct(self, reach: Reach, now_ns: int) -> None:
         """Whoever is not reached directly any more cannot pass on either."""
         if reach.has_direct:
+            self._search.stop(reach.peer)
+        if reach.direct is not None:
             self._direct[reach.peer] = None
         elif reach.peer in self._direct:
             self._leave_friend(reach.peer, now_ns)
@@ -172,6 +176,19 @@ class Paths:
             del self._direct[friend]
             for reach in self._reaches.values():
                 reach.drop_friend(friend, now_ns)
+
+    def _search_for(self, reach: Reach, now_ns: int) -> None:
+        """Begin a port search if both consent and exactly one router is hard."""
+        if not reach.consents or not reach.is_stuck(now_ns):
+            return
+        evidence = reach.evidence()
+        if not evidence.theirs or evidence.ours_silent:
+            return
+        target = evidence.theirs[0]
+        if evidence.theirs_vary and not evidence.ours_vary:
+            self._search.seek(reach.peer, reach.prober, target[0], now_ns)
+        elif evidence.ours_vary and not evidence.theirs_vary:
+            self._search.offer(reach.peer, reach.prober, target, now_ns)
 
     # --- members --------------------------------------------------------------------------------
 
@@ -204,6 +221,7 @@ class Paths:
         if reach is not None:
             del self._by_hint[reach.prober.keys.receiving_hint]
             self._numbers.pop(peer, None)
+            self._search.stop(peer)
             self._leave_friend(peer, self._now_ns)
             self._set_due()
 
@@ -245,6 +263,9 @@ class Paths:
     def _may_come_from(self, source: Place) -> bool:
         if not isinstance(source, Via):
             return self._is_usable(source)
+        if source.carrier == "port":
+            address = endpoint.parse(source.name.partition(" ")[2])
+            return address is not None and self._is_usable(address)
         return source.carrier != "friend" or source.name in self._direct
 
     def note_data(self, peer: PeerId, now_ns: int, sent: bool = True) -> None:
@@ -306,12 +327,15 @@ class Paths:
             reach.handle_timer(now_ns)
         for reach in list(self._reaches.values()):
             self._note_direct(reach, now_ns)
+            if self._searching:
+                self._search_for(reach, now_ns)
+        self._search.handle_timer(now_ns)
         self._mapping.handle_timer(now_ns)
         self._set_due()
 
     def _set_due(self) -> None:
         dues = [reach.timer() for reach in self._reaches.values()]
-        dues.append(self._mapping.timer())
+        dues += [self._mapping.timer(), self._search.timer()]
         self._due_ns = min((due for due in dues if due is not None), default=None)
 
     def _is_usable(self, address: Address) -> bool:

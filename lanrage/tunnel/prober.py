@@ -54,6 +54,12 @@ class Prober:
         self.outlet.outgoing.append((way.place, datagram))
         return None
 
+    def call(self, place: Place) -> None:
+        """A ping whose answer is not waited for: whoever gets it pings back."""
+        self.sequence += 1
+        datagram = probe.ping(self.keys, self.epoch, self.sequence, searching=self.searching)
+        self.outlet.outgoing.append((place, datagram))
+
     def pong(self, arrived: probe.Probe, source: Place, now_ns: int) -> bool:
         """Answer a ping, if there is any budget left for it."""
         if not self.pong_budget.take(now_ns):

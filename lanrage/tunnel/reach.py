@@ -59,7 +59,7 @@ from events.base import PeerId
 from events.peer import Candidate
 from lanrage.protocols import probe
 from lanrage.protocols.endpoint import Address, Place, Via
-from lanrage.tunnel import reasons
+from lanrage.tunnel import reasons, search
 from lanrage.tunnel.mapping import Mapping
 from lanrage.tunnel.messages import (
     Doubted,
@@ -249,6 +249,11 @@ class Reach:
     def wants_friends(self, now_ns: int) -> bool:
         alone = self.state is not State.IDLE and not self.has_direct
         return alone and now_ns >= self.friends_ns
+
+    def is_stuck(self, now_ns: int) -> bool:
+        """Whether the member is there, but not directly, although it was tried long enough."""
+        tried = now_ns - self.began_ns >= search.AFTER_NS
+        return self.state is State.OPEN and not self.has_direct and tried
 
     @property
     def direct(self) -> Address | None:
