@@ -101,7 +101,11 @@ class Forward:
         loop.run(lambda: self._due_ns, self._on_timer)
 
     def _on_parent(self, now: int, busy: bool) -> None:
-        if not self._parent.recv(4096):
+        try:
+            more = self._parent.recv(4096)
+        except ConnectionError:  # it ended with something of ours unread
+            more = b""
+        if not more:
             sys.exit(0)
 
     def _on_main(self, receiver: socket.socket, now: int, busy: bool) -> None:
@@ -144,8 +148,8 @@ def _wall_offset_ns() -> int:
 def tell(parent: socket.socket, said: Said) -> None:
     try:
         parent.sendall(frame(said))
-    except (BlockingIOError, ConnectionError):
-        sys.exit(1)  # the parent does not listen, or is gone
+    except ConnectionError:
+        sys.exit(0)  # the parent is gone
 
 
 def main(arguments: list[str]) -> int:
