@@ -60,7 +60,7 @@ check: .make/installed
 	@$(OURS) $(PY) -m pytest tests/test_docs.py tests/test_tidy.py
 
 bench: root .make/installed
-	@.ci/need $(PEERS)
+	@.ci/need $(PEERS) turnserver=coturn
 	@$(OURS) $(PY) -m bench $(ARGS)
 
 root:

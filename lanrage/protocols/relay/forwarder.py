@@ -129,13 +129,14 @@ class Forwarder:
 
     def _forward(self, data: bytes, size: int, count: int, member: Member, now_ns: int) -> None:
         """Datagrams with one number from a member's address."""
-        sender, receiver = wire.ends(int.from_bytes(data[1:4], "big"))
-        if sender != member.number:
+        session = int.from_bytes(data[1:4], "big")
+        if session >> wire.MEMBER_BITS != member.number:
             return self._drop("relay_spoofed", count)
-        length = len(data)
-        if not member.budget.take(max(length, count * PACKET_BYTES_MIN), now_ns):
+        length, least = len(data), count * PACKET_BYTES_MIN
+        if not member.budget.take(length if length > least else least, now_ns):
             return self._waste(member, count, now_ns)
         member.heard_ns = now_ns
+        receiver = session & wire.GUEST_MAX
         if receiver >= wire.GUEST_MIN:
             for at in range(0, length, size):
                 self._pass_on(self._guests.from_member(data[at : at + size], member, now_ns))

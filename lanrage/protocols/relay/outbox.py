@@ -16,13 +16,13 @@ RUN_BYTES_MAX = 65_507  # of one send over IPv4
 class Run:
     __slots__ = ("address", "buffers", "count", "is_open", "length", "size")
 
-    def __init__(self, address: Address, size: int) -> None:
+    def __init__(self, address: Address, data: bytes, size: int, count: int) -> None:
         self.address = address
         self.size = size
-        self.count = 0  # datagrams
-        self.length = 0  # bytes
-        self.buffers: list[bytes] = []
-        self.is_open = True  # all datagrams so far are of full size
+        self.count = count  # datagrams
+        self.length = len(data)
+        self.buffers = [data]
+        self.is_open = self.length == size * count  # all datagrams so far are of full size
 
 
 class Outbox:
@@ -32,15 +32,10 @@ class Outbox:
 
     def put(self, address: Address, data: bytes, size: int, count: int) -> None:
         """`count` datagrams end to end, each of `size` bytes but the last."""
-        length = len(data)
         run = self._last.get(address)
-        if run is None or not _fits(run, length, size, count):
-            run = self._last[address] = Run(address, size)
+        if run is None or not _add(run, data, size, count):
+            run = self._last[address] = Run(address, data, size, count)
             self._runs.append(run)
-        run.buffers.append(data)
-        run.count += count
-        run.length += length
-        run.is_open = length == run.size * count
 
     def take(self) -> list[Run]:
         """In order, for each address."""
@@ -49,10 +44,18 @@ class Outbox:
         return taken
 
 
-def _fits(run: Run, length: int, size: int, count: int) -> bool:
-    return (
+def _add(run: Run, data: bytes, size: int, count: int) -> bool:
+    """Whether the run could take it."""
+    length = len(data)
+    fits = (
         run.is_open
         and (size == run.size or (count == 1 and size < run.size))
         and run.count + count <= SEGMENTS_MAX
         and run.length + length <= RUN_BYTES_MAX
     )
+    if fits:
+        run.buffers.append(data)
+        run.count += count
+        run.length += length
+        run.is_open = length == run.size * count
+    return fits
