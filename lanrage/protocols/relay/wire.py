@@ -48,7 +48,7 @@ from __future__ import annotations
 
 import hmac
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2s
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeAlias
@@ -136,8 +136,8 @@ def unstamp(datagram: bytes) -> bytes:
 class Keys:
     """What one side seals its messages with, and checks the other's with."""
 
-    sending: bytes
-    receiving: bytes
+    sending: bytes = field(repr=False)
+    receiving: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,3 +114,7 @@ def test_any_address_can_be_told(host: str, port: int) -> None:
     observed: Address = (host, port)
     said = wire.welcome(wire.Welcome(NONCE, BOOT, 1, observed), RELAYS)
     assert wire.read(said) == wire.Welcome(NONCE, BOOT, 1, observed)
+
+
+def test_keys_show_nothing_of_themselves() -> None:
+    assert repr(MEMBERS) == "Keys()"
