@@ -73,6 +73,7 @@ async def run(settings: Settings) -> Refusal | None:
 async def _serve(
     settings: Settings, secret: bytes, stack: contextlib.AsyncExitStack
 ) -> Refusal | None:
+    stop = _stop_on_signals()
     host, port = _place(settings.listen)
     private = X25519PrivateKey.generate()
     plan = Plan(
@@ -101,7 +102,7 @@ async def _serve(
     if settings.control:
         at_control = Registration(settings.control, offer, secret, forward.load, _say)
         registration.append(at_control.run())
-    return await _until_stopped(forward, registration)
+    return await _until_stopped(stop, forward, registration)
 
 
 async def _open_door(
@@ -146,9 +147,8 @@ def _offer(settings: Settings, plan: Plan, port: int, door: tuple[int, str]) -> 
 
 
 async def _until_stopped(
-    forward: _Forward, works: list[Coroutine[Any, Any, None]]
+    stop: asyncio.Event, forward: _Forward, works: list[Coroutine[Any, Any, None]]
 ) -> Refusal | None:
-    stop = _stop_on_signals()
     jobs: set[asyncio.Future[Any]] = {
         asyncio.ensure_future(each) for each in (stop.wait(), forward.read(), *works)
     }

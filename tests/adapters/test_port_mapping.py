@@ -112,7 +112,10 @@ def run_inside(lab: Lab, work: Callable[[], Awaitable[list[Notice]]]) -> list[No
             watcher = asyncio.PidfdChildWatcher()
             watcher.attach_loop(runner.get_loop())
             asyncio.set_child_watcher(watcher)
-            return runner.run(run())
+            try:
+                return runner.run(run())
+            finally:
+                asyncio.set_child_watcher(None)  # whoever comes next gets the usual one
 
     return inside(lab.computer("pc").namespace, begin)
 
