@@ -115,7 +115,7 @@ def run_inside(lab: Lab, work: Callable[[], Awaitable[list[Notice]]]) -> list[No
             try:
                 return runner.run(run())
             finally:
-                asyncio.set_child_watcher(None)  # whoever comes next gets the usual one
+                asyncio.set_child_watcher(asyncio.ThreadedChildWatcher())  # the usual one
 
     return inside(lab.computer("pc").namespace, begin)
 
