@@ -25,6 +25,7 @@ from lanrage.protocols.endpoint import Address, Place, Via
 from lanrage.protocols.partylog.addresses import NETWORK
 from lanrage.protocols.relay import wire
 from lanrage.tunnel import reasons
+from lanrage.tunnel.lead import Lead
 from lanrage.tunnel.mapping import Mapping
 from lanrage.tunnel.outlet import Outlet, PathNotice
 from lanrage.tunnel.prober import Prober
@@ -210,7 +211,7 @@ class Paths:
             self._outlet,
             self._mapping,
             Ways(self._outlet, self._is_usable),
-            leads=self._public_key < public_key,
+            Lead(ours=self._public_key < public_key),
         )
         self._reaches[peer] = reach
         self._by_hint[keys.receiving_hint] = reach

@@ -52,7 +52,7 @@ anew, and whichever answers carries data beside it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from events.base import PeerId
@@ -60,6 +60,7 @@ from events.peer import Candidate
 from lanrage.protocols import probe
 from lanrage.protocols.endpoint import Address, Place, Via
 from lanrage.tunnel import reasons, search
+from lanrage.tunnel.lead import Lead
 from lanrage.tunnel.mapping import Mapping
 from lanrage.tunnel.messages import (
     Doubted,
@@ -72,17 +73,19 @@ from lanrage.tunnel.messages import (
 )
 from lanrage.tunnel.outlet import Outlet
 from lanrage.tunnel.prober import Prober
+from lanrage.tunnel.rounds import (
+    DOUBT_STEPS_NS,
+    GLANCE_STEPS_NS,
+    LOOK_STEPS_NS,
+    PROBE_STEPS_NS,
+    Rounds,
+)
 from lanrage.tunnel.way import Way, place_text, second_of, standbys_of
 from lanrage.tunnel.ways import Ways
 
 MS = 1_000_000
-PROBE_STEPS_NS = tuple(ms * MS for ms in (0, 100, 200, 400, *range(900, 5000, 500)))
-LOOK_STEPS_NS = PROBE_STEPS_NS[:5]
-DOUBT_STEPS_NS = PROBE_STEPS_NS[:7]
-GLANCE_STEPS_NS = (0,)
 UNREACHABLE_NS = 5000 * MS
 FRIENDS_AFTER_NS = 1000 * MS  # how long a pair may try by itself first
-SEARCH_NS = tuple(s * 1000 * MS for s in (2, 4, 8, 16, 30))
 
 FAST_BEAT_NS = 100 * MS  # while data flows
 FLOWING_NS = 500 * MS  # that long after the last data it flows
@@ -105,8 +108,6 @@ STANDBY_PINGS = 4  # a standby that leaves so many unanswered is none
 DWELL_NS = 5000 * MS
 FRESH_NS = 3000 * MS  # an answer this recent needs no ping back
 AGAIN_NS = 50 * MS  # least time between two pings on one way in a round
-LED_DOWN_NS = 1000 * MS  # to a way that ranks below: perhaps the leader is only a little late
-LED_NS = 45_000 * MS  # what the leader said before that is forgotten
 
 
 class State(Enum):
@@ -139,12 +140,10 @@ class Reach:
     outlet: Outlet
     mapping: Mapping
     ways: Ways
-    leads: bool = True
+    lead: Lead
+    rounds: Rounds = field(default_factory=Rounds)
     state: State = State.IDLE
     best: Way | None = None
-    led: Way | None = None  # of a follower: the way the leader says it uses
-    led_ns: int = 0
-    led_since_ns: int = 0
     consents: bool = False  # the member allows port search
     began_ns: int = 0  # probing; `Opened.took_ms` counts from here
     chosen_ns: int = 0  # the used way
@@ -152,10 +151,6 @@ class Reach:
     friends_ns: int = 0  # when members that reach both of us may be asked to pass on
     data_ns: int = 0
     burst: int = 0
-    searches: int = 0
-    round_ns: int = 0
-    steps_ns: tuple[int, ...] = ()
-    step: int = 0
     looked_ns: int = 0
     deadline_ns: int | None = None
     beat_ns: int | None = None
@@ -185,7 +180,7 @@ class Reach:
         elif added and self.state is not State.IDLE:
             for way in added:
                 self._ping(way, now_ns)
-            if self.step >= len(self.steps_ns) or self.steps_ns[0]:
+            if self.rounds.is_pausing:
                 self._start_round(LOOK_STEPS_NS, now_ns)
 
     def drop_friend(self, friend: PeerId, now_ns: int) -> None:
@@ -198,7 +193,7 @@ class Reach:
         if self.state is State.OPEN:
             self.beat_ns = now_ns
         elif self.state in (State.PROBING, State.SEARCHING):
-            self.searches = 0
+            self.rounds.pauses = 0
             self._start_round(PROBE_STEPS_NS, now_ns)
 
     def change_network(self, now_ns: int) -> None:
@@ -227,7 +222,7 @@ class Reach:
 
     def timer(self) -> int | None:
         dues = [
-            due for due in (self._step_due(), self.deadline_ns, self.beat_ns) if due is not None
+            due for due in (self.rounds.due_ns(), self.deadline_ns, self.beat_ns) if due is not None
         ]
         return min(dues, default=None)
 
@@ -238,8 +233,7 @@ class Reach:
             self._fire(Trigger.DEADLINE, now_ns)
         if self.beat_ns is not None and now_ns >= self.beat_ns - IDLE_SLACK_NS * self._can_wait():
             self._beat(now_ns)
-        step_due = self._step_due()
-        if step_due is not None and now_ns >= step_due - self._step_slack():
+        if self.rounds.is_due(now_ns):
             self._run_step(now_ns)
 
     @property
@@ -280,9 +274,9 @@ class Reach:
         way.heard_ns = now_ns
         self.consents = arrived.searching
         if restarted:
-            self.led = None
-        if arrived.used and not self.leads and arrived.sequence == window.highest:
-            self._note_led(way, now_ns)
+            self.lead.forget()
+        if arrived.used and arrived.sequence == window.highest:
+            self.lead.note(way, now_ns)
         if not self.prober.pong(arrived, source, now_ns):
             return None
         if restarted and self.beat_ns is not None:
@@ -292,7 +286,7 @@ class Reach:
         fresh = way.answered_ns and now_ns - way.answered_ns < FRESH_NS
         if not fresh and now_ns - way.sent_ns >= AGAIN_NS:
             self._ping(way, now_ns)
-        if way is self.led:
+        if way is self.lead.way:
             self._weigh(way, now_ns)
         return None
 
@@ -333,31 +327,16 @@ class Reach:
             self._fire(Trigger.BETTER, now_ns, way, reason)
 
     def _why_better(self, way: Way, best: Way, now_ns: int) -> str:
-        led = self._led(now_ns)
+        led = self.lead.known(self.ways.of, now_ns)
         if led is not None:
-            lasting = led.rank <= best.rank or now_ns - self.led_since_ns >= LED_DOWN_NS
-            usable = way is led and lasting and way.answered_ns > now_ns - FRESH_NS
-            return "the other side uses it" if usable else ""
+            follows = way is led and self.lead.allows(best, now_ns)
+            return "the other side uses it" if follows else ""
         if way.is_above(best, now_ns):
             return way.why_above(best)
         if way.rank != best.rank or self.state is State.SUSPECT or now_ns < way.held_ns:
             return ""
         settled = now_ns - self.chosen_ns >= DWELL_NS or now_ns - self.opened_ns < BEAT_NS
         return way.why_cheaper(best, settled)
-
-    def _note_led(self, way: Way, now_ns: int) -> None:
-        if way is not self.led:
-            self.led, self.led_since_ns = way, now_ns
-        self.led_ns = now_ns
-
-    def _led(self, now_ns: int) -> Way | None:
-        """The leader's way, as far as it is known and known to work from here."""
-        led = self.led
-        if self.leads or led is None or now_ns - self.led_ns > LED_NS:
-            return None
-        if self.ways.of.get(led.place) is not led:
-            return None
-        return led if led.proven_ns and now_ns >= led.held_ns else None
 
     # --- time ---------------------------------------------------------------------------
 
@@ -421,17 +400,10 @@ class Reach:
         return None
 
     def _start_round(self, steps_ns: tuple[int, ...], now_ns: int) -> None:
-        self.round_ns, self.steps_ns, self.step = now_ns, steps_ns, 0
+        self.rounds.start(steps_ns, now_ns)
         self.looked_ns = now_ns
         self.ways.forget_seen(self.best, now_ns)
-        if steps_ns[0] == 0:
-            self._run_step(now_ns)
-
-    def _step_due(self) -> int | None:
-        return self.round_ns + self.steps_ns[self.step] if self.step < len(self.steps_ns) else None
-
-    def _step_slack(self) -> int:
-        return self.steps_ns[0] // 16  # of a pause, to share a wake-up
+        self._run_step(now_ns)
 
     def _run_step(self, now_ns: int) -> None:
         for way in list(self.ways.of.values()):
@@ -439,15 +411,15 @@ class Reach:
                 self._ping(way, now_ns)
         if self.best is None:  # perhaps our router shows us elsewhere since
             self.mapping.ask_again(now_ns)
-        while (due := self._step_due()) is not None and due <= now_ns + self._step_slack():
-            self.step += 1
-        wants_more = self.state is State.SEARCHING or (
-            self.state is State.OPEN and not self.has_direct
-        )
-        if wants_more and self.step >= len(self.steps_ns):
-            wait_ns = SEARCH_NS[min(self.searches, len(SEARCH_NS) - 1)]
-            self.searches += 1
-            self._start_round((wait_ns,), now_ns)
+        self.rounds.advance(now_ns)
+        self._pause(now_ns)
+
+    def _pause(self, now_ns: int) -> None:
+        """As long as the member is not reached directly, no round is the last."""
+        tries_on = self.state is State.SEARCHING or self.state is State.OPEN
+        if tries_on and not self.has_direct and self.rounds.is_over:
+            self.ways.forget_seen(self.best, now_ns)
+            self.rounds.start_pause(now_ns)
 
     # --- the table ----------------------------------------------------------------------
 
@@ -465,14 +437,15 @@ class Reach:
         self._restart(now_ns, way, reason)
 
     def _restart(self, now_ns: int, way: Way | None, reason: str) -> None:
-        self.searches = 0
+        self.rounds.pauses = 0
         self.deadline_ns = now_ns + UNREACHABLE_NS
         addresses = tuple(place_text(place) for place in self.ways.of)
         self.outlet.notices.append(Probing(peer=self.peer, addresses=addresses))
         self._start_round(PROBE_STEPS_NS, now_ns)
 
     def _rest(self, now_ns: int, way: Way | None, reason: str) -> None:
-        self.steps_ns, self.deadline_ns = (), None
+        self.rounds.stop()
+        self.deadline_ns = None
 
     def _open(self, now_ns: int, way: Way | None, reason: str) -> None:
         assert way is not None
@@ -482,7 +455,7 @@ class Reach:
         self._choose(way, now_ns)
         if not way.tier:
             self._start_round(LOOK_STEPS_NS, now_ns)
-        elif self.steps_ns is not PROBE_STEPS_NS or self.step >= len(PROBE_STEPS_NS):
+        elif not self.rounds.is_probing:
             self._start_round(PROBE_STEPS_NS, now_ns)
 
     def _switch(self, now_ns: int, way: Way | None, reason: str) -> None:
@@ -503,7 +476,7 @@ class Reach:
     def _choose(self, way: Way, now_ns: int) -> None:
         self.best, self.chosen_ns = way, now_ns
         self.widened = self.told = False
-        self.searches = 0
+        self.rounds.pauses = 0
         self.burst, self.beat_ns, self.deadline_ns = BURST, now_ns + BURST_NS, None
 
     def _leave(self, now_ns: int) -> None:
@@ -524,7 +497,8 @@ class Reach:
                 reason=reasons.unreachable(self.evidence()),
             )
         )
-        self._start_round((SEARCH_NS[0],), now_ns)
+        self.rounds.start_pause(now_ns)
+        self.rounds.pauses = 0  # the first pause comes twice
 
     def evidence(self) -> reasons.Evidence:
         """What is known about why there is no direct way."""
@@ -585,6 +559,7 @@ class Reach:
             trusted = Trusted(peer=self.peer, path=best.quality, after_ms=after_ms)
             self.outlet.notices.append(trusted)
         self.widened = self.told = False
+        self._pause(now_ns)
 
     def _lose(self, now_ns: int, way: Way | None, reason: str) -> None:
         best = self.best
@@ -595,7 +570,8 @@ class Reach:
             others = "and there is no other" if alone else "and no other address answers"
             reason = f"no answer for {silent_s:.1f} s, {others}"
         self.outlet.notices.append(Lost(peer=self.peer, old=best.quality, reason=reason))
-        self.best = self.led = self.beat_ns = None
+        self.best = self.beat_ns = None
+        self.lead.forget()
         self.widened = self.told = False
         for each in self.ways.of.values():
             each.forget()

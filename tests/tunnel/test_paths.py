@@ -678,7 +678,7 @@ def test_a_follower_takes_the_way_the_leader_uses_once_it_is_proven() -> None:
     follower = Paths(private_key=PEER, random=random.Random(2).randbytes)
     follower.put_peer("peer", public(OWN))
     member = follower._reaches["peer"]
-    assert not member.leads
+    assert not member.lead.ours
     follower.put_candidates("peer", listed(AWAY, SEEN), T0)
     theirs = keys(OWN, PEER)
 

@@ -342,3 +342,24 @@ def test_why_speaks_of_a_relayed_and_of_an_unreached_member() -> None:
 def test_every_named_limit_that_others_rely_on() -> None:
     assert reach.LOST_NS + reach.FAST_BEAT_NS <= 2300 * MS
     assert reach.FAST_BEAT_NS + way.LATE_MIN_NS <= 200 * MS
+
+
+def test_a_relayed_pair_goes_on_looking_for_a_direct_way_even_after_a_doubt() -> None:
+    core = relayed(RELAY)
+    core.put_candidates("peer", listed(AWAY), T0)
+    drive(core, T0, T0 + 9 * S, at=[via(RELAY)])
+    feed_until(core, T0 + 9 * S, T0 + 10 * S, at=[via(RELAY)])
+    feed_until(core, T0 + 10 * S, T0 + 10 * S + 900 * MS)  # doubt, and all ways are asked
+    feed_until(core, T0 + 11 * S, T0 + 20 * S, at=[via(RELAY)])
+    drive(core, T0 + 20 * S, T0 + 60 * S, at=[via(RELAY)])
+    tried: list[int] = []
+    while (due := core.timer()) is not None and due < T0 + 160 * S:
+        core.handle_timer(due)
+        for to, datagram in core.take_outgoing():
+            tried += [(due - T0) // S] * (to == AWAY)
+            arrived = probe.open_probe(datagram, THEIRS)
+            if to == via(RELAY) and arrived is not None:
+                core.receive(probe.pong(THEIRS, arrived, SEEN), to, due + 20 * MS)
+    assert len(tried) >= 3
+    drive(core, T0 + 160 * S, T0 + 200 * S, at=[via(RELAY), AWAY])
+    assert core.best("peer") == AWAY
