@@ -4,12 +4,15 @@ the relay, and that is all it is told."""
 from __future__ import annotations
 
 import select
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from lanrage.protocols.endpoint import Address
 from lanrage.protocols.relay import wire
+from lanrage.protocols.wireguard.engine import Engine
 from lanrage.tunnel.dataplane import new_engine
 from lanrage.tunnel.loop import now_ns
 from tests.relay.members import bind, seed
@@ -46,28 +49,29 @@ def test_a_standard_peer_plays_with_a_member_through_the_relay(tmp_path: Path) -
             member.settimeout(WITHIN_S)
             engine = new_engine(seed(1), roaming=True, rekey_after_ns=REKEY_AFTER_NS)
             engine.put_peer(phone.public, allowed=[f"{phone.inside}/32"])
-            with subprocess.Popen(
-                phone.command("ping", "-q", "-c", "5", "-i", "0.05", there.inside),
-                stdout=subprocess.PIPE,
-                text=True,
-            ) as pinging:
-                numbers = set()
-                while pinging.poll() is None:
-                    if not select.select([member], [], [], 0.05)[0]:
-                        continue
-                    datagram = member.recv(2048)
-                    number = wire.number_of(datagram)
-                    numbers.add(number)
-                    guest, receiver = wire.ends(number)
-                    assert receiver == 1
-                    back = wire.number(1, guest)
-                    got = engine.receive([wire.unstamp(datagram)], relay.address, now_ns())
-                    out = [each for _, each in engine.take_outgoing()]
-                    for peer, packets in got:
-                        answers = [each for each in map(echo, packets) if each is not None]
-                        out += engine.seal(peer, answers, now_ns())
-                    for each in out:
-                        member.sendto(wire.stamp(each, back), relay.address)
-                said, _ = pinging.communicate(timeout=WITHIN_S)
+            pinging = pair.start(
+                phone, *f"ping -q -c 5 -i 0.05 {there.inside}".split(), stdout=subprocess.PIPE
+            )
+            numbers = set()
+            while pinging.poll() is None:
+                if select.select([member], [], [], 0.05)[0]:
+                    numbers.add(answer(engine, member, relay.address))
+            said, _ = pinging.communicate(timeout=WITHIN_S)
         assert "5 received" in said, said
         assert numbers == {wire.number(wire.GUEST_MIN, 1)}
+
+
+def answer(engine: Engine, member: socket.socket, relay: Address) -> int:
+    """Take one datagram and send what it leads to; the number it had."""
+    datagram = member.recv(2048)
+    number = wire.number_of(datagram)
+    guest, receiver = wire.ends(number)
+    assert receiver == 1
+    got = engine.receive([wire.unstamp(datagram)], relay, now_ns())
+    out = [each for _, each in engine.take_outgoing()]
+    for peer, packets in got:
+        answers = [each for each in map(echo, packets) if each is not None]
+        out += engine.seal(peer, answers, now_ns())
+    for each in out:
+        member.sendto(wire.stamp(each, wire.number(1, guest)), relay)
+    return number

@@ -10,7 +10,7 @@ outbox puts together again what goes to the same address.
 
 Each member has a budget of bytes, in which a small packet counts as `PACKET_BYTES_MIN`; what is
 beyond is dropped and counted, and costs no more than reading it. Who makes that cost much, with
-`FLOOD_READS` batches in vain within `FLOOD_NS`, is named in `take_floods`: better not to read it at
+`FLOOD_READS` reads in vain within `FLOOD_NS`, is named in `take_floods`: better not to read it at
 all for a while. What is not understood gets no answer. `drops` counts by reason, and there are as
 many reasons as places that drop.
 """
@@ -29,6 +29,7 @@ from lanrage.protocols.relay.registry import PACKET_BYTES_MIN, Member, Registry
 BURST_SHARE = 20  # of what a second allows: 50 ms at once
 MEMBER_RATE = Rate(12_500_000, 12_500_000 // BURST_SHARE)  # bytes: 100 Mbit/s
 SWEEP_NS = 5 * SECOND
+READ_BYTES = 16_384  # so many more cost as much as another read
 FLOOD_READS, FLOOD_NS = 1_000, SECOND // 5  # a download that is held back wastes a tenth of it
 
 _KINDS = bytes(sorted(wire.RELAYED))
@@ -134,7 +135,7 @@ class Forwarder:
             return self._drop("relay_spoofed", count)
         length, least = len(data), count * PACKET_BYTES_MIN
         if not member.budget.take(length if length > least else least, now_ns):
-            return self._waste(member, count, now_ns)
+            return self._waste(member, length, count, now_ns)
         member.heard_ns = now_ns
         receiver = session & wire.GUEST_MAX
         if receiver >= wire.GUEST_MIN:
@@ -148,11 +149,12 @@ class Forwarder:
         self.bytes += length
         return self._outbox.put(target.address, data, size, count)
 
-    def _waste(self, member: Member, count: int, now_ns: int) -> None:
+    def _waste(self, member: Member, length: int, count: int, now_ns: int) -> None:
         if now_ns - member.wasted_ns > FLOOD_NS:
             member.wasted, member.wasted_ns = 0, now_ns
-        member.wasted += 1
-        if member.wasted == FLOOD_READS:
+        member.wasted += 1 + length // READ_BYTES
+        if member.wasted >= FLOOD_READS:
+            member.wasted = 0
             self._floods.append(member.address)
         self._drop("relay_budget", count)
 

@@ -64,7 +64,7 @@ class Member:
     bound_ms: int  # when the cookie was made that bound it to the address
     heard_ns: int
     is_bound: bool = True
-    wasted: int = 0  # batches read in vain in the window that began then
+    wasted: int = 0  # reads in vain, in the window that began then
     wasted_ns: int = 0
     guests: dict[int, Guest] = field(default_factory=dict)
 

@@ -280,6 +280,21 @@ def test_a_flood_of_small_packets_counts_more_than_its_bytes() -> None:
     assert left == 100_000 // registry.PACKET_BYTES_MIN
 
 
+def test_who_wastes_many_reads_is_named_and_who_is_merely_held_back_is_not() -> None:
+    desk = Desk(Rate(1_000_000, 100_000))
+    desk.bind(Person(1, ADA))
+    desk.bind(Person(2, BOB))
+    for _ in range(2 * forwarder.FLOOD_READS):
+        desk.wait(0.001)  # four times the budget: a download that has not noticed yet
+        desk.hand(data(1, 2, 1000) * 4, ADA, 1000)
+    assert desk.core.drops["relay_budget"] > 4000
+    assert desk.core.take_floods() == []
+    for _ in range(2 * forwarder.FLOOD_READS):
+        desk.hand(data(2, 1), BOB)
+    assert desk.core.take_floods() == [BOB]
+    assert desk.core.take_floods() == []
+
+
 def test_questions_of_one_source_are_limited_and_do_not_cost_others_theirs() -> None:
     desk, eve = Desk(), Person(6, EVE)
     answered = sum(len(desk.hand(eve.ask(), EVE)) for _ in range(1000))
