@@ -29,6 +29,7 @@ from lanrage.tunnel.loop import Loop, now_ns
 from lanrage.tunnel.process import settle_memory
 
 TURN_BATCHES_MAX: Final = 64
+LOOPBACK: Final = "127."  # members over TCP come from there
 TELL_NS: Final = 1_000_000_000
 STUN_REQUEST: Final = b"\0"  # the first byte, modern or classic; nothing else begins with it
 
@@ -74,10 +75,16 @@ class Forward:
     """The process's life, after the plan was read."""
 
     def __init__(
-        self, parent: socket.socket, plan: Plan, main: udp.UdpPort, reflector: Reflector
+        self,
+        parent: socket.socket,
+        plan: Plan,
+        main: udp.UdpPort,
+        inner: udp.UdpPort,
+        reflector: Reflector,
     ) -> None:
         self._parent = parent
         self._main = main
+        self._inner = inner
         self._reflector = reflector
         self._forwarder = Forwarder(
             private_key=plan.private_key,
@@ -88,15 +95,17 @@ class Forward:
             now_ns=now_ns(),
             member_rate=Rate(plan.member_bytes_per_s, plan.member_bytes_per_s // BURST_SHARE),
         )
-        self._sieve = Sieve(self._main.sockets)
+        self._ports = [main] if inner is main else [main, inner]
+        self._sieve = Sieve([each for port in self._ports for each in port.sockets])
         self._due_ns = 0
         self._said: Busy | None = None
 
     def run(self) -> None:
         loop = Loop(spins=False)
         loop.add(self._parent.fileno(), self._on_parent)
-        for receiver in self._main.sockets:
-            loop.add(receiver.fileno(), partial(self._on_main, receiver))
+        for port in self._ports:
+            for receiver in port.sockets:
+                loop.add(receiver.fileno(), partial(self._on_port, port, receiver))
         self._reflector.watch(loop)
         loop.run(lambda: self._due_ns, self._on_timer)
 
@@ -108,8 +117,8 @@ class Forward:
         if not more:
             sys.exit(0)
 
-    def _on_main(self, receiver: socket.socket, now: int, busy: bool) -> None:
-        core, port = self._forwarder, self._main
+    def _on_port(self, port: udp.UdpPort, receiver: socket.socket, now: int, busy: bool) -> None:
+        core = self._forwarder
         for _ in range(TURN_BATCHES_MAX if busy else 1):
             received = port.receive(receiver)
             if received is None:
@@ -120,7 +129,8 @@ class Forward:
             else:
                 core.receive(data, size, source, now)
         for run in core.take_outgoing():
-            port.send_run(run.address, run.buffers, run.size, run.count)
+            out = self._inner if run.address[0].startswith(LOOPBACK) else self._main
+            out.send_run(run.address, run.buffers, run.size, run.count)
         for flooding in core.take_floods():
             self._sieve.block(flooding, now)
 
@@ -134,7 +144,7 @@ class Forward:
             guests=core.guests,
             bytes=core.bytes,
             packets=core.packets,
-            drops={**core.drops, **self._main.drops},
+            drops={**core.drops, **self._inner.drops, **self._main.drops},
         )
         if busy != self._said:
             self._said = busy
@@ -161,19 +171,20 @@ def main(arguments: list[str]) -> int:
     if isinstance(opened, Refusal):
         tell(parent, Failed(refusal=opened))
         return 1
-    main_port, reflector = opened
+    main_port, inner, reflector = opened
     # The first exchange imports more of its library, which nobody may not be allowed to read.
     wire.derive(plan.private_key, bytes([9] + [0] * 31), relay=True)
     if os.geteuid() == 0:
         privileges.keep_only((), privileges.NOBODY, privileges.NOBODY)
     settle_memory()
     tell(parent, Ready(port=main_port.port))
-    Forward(parent, plan, main_port, reflector).run()
+    Forward(parent, plan, main_port, inner, reflector).run()
     return 0
 
 
-def _open(plan: Plan) -> tuple[udp.UdpPort, Reflector] | Refusal:
-    """The relay's own port, and those that STUN needs besides."""
+def _open(plan: Plan) -> tuple[udp.UdpPort, udp.UdpPort, Reflector] | Refusal:
+    """The relay's own port, the one where the TCP front finds it (the same, unless that one has an
+    address alone), and those that STUN needs besides."""
     ports: list[udp.UdpPort] = []
     for number in (plan.port, plan.port + 1 if plan.port else 0, 0):
         made = udp.open_port(number, plan.host)
@@ -184,7 +195,12 @@ def _open(plan: Plan) -> tuple[udp.UdpPort, Reflector] | Refusal:
     second = second_address(plan.alternate, main, following)
     if isinstance(second, Refusal):
         return second
-    return main, Reflector(main, following, third, plan.shown, second)
+    inner: udp.UdpPort | Refusal = main
+    if plan.host and not plan.host.startswith(LOOPBACK):
+        inner = udp.open_port(main.port, f"{LOOPBACK}0.0.1")
+    if isinstance(inner, Refusal):
+        return inner
+    return main, inner, Reflector(main, following, third, plan.shown, second)
 
 
 def _read(parent: socket.socket) -> Plan | None:

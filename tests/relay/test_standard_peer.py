@@ -43,7 +43,10 @@ def test_a_standard_peer_plays_with_a_member_through_the_relay(tmp_path: Path) -
             Relay(there.outside, command=there.command, port=PORT) as relay,
             there.entered(),
             udp(there.outside) as member,
+            udp() as over_tcp,
         ):
+            # The TCP front is on loopback, also where the relay has one address alone.
+            bind(over_tcp, ("127.0.0.1", PORT), 2)
             bind(member, relay.address, 1)  # before: what it sends in vain it sends again in 5 s
             pair.start_theirs(phone, pair.config(phone))
             member.settimeout(WITHIN_S)
