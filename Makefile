@@ -16,7 +16,7 @@ ARGS ?=
 # command=package, so that only what is missing is installed
 LAB := ip=iproute2 nft=nftables
 PEERS := $(LAB) conntrack=conntrack ping=iputils-ping wireguard-go=wireguard-go \
-	wg=wireguard-tools iperf3=iperf3
+	wg=wireguard-tools iperf3=iperf3 miniupnpd=miniupnpd-nftables
 BROWSER := chromium=chromium
 
 # What sudo makes in somebody's folder is theirs, or their own next `make check` could not write.

@@ -271,9 +271,8 @@ async def test_what_waited_too_long_for_a_stalled_reader_never_comes() -> None:
     async with room() as it:
         visiting, source = await it.bound()
         sent = await stall(it, visiting, source)
-        await asyncio.sleep(
-            2 * backlog.DATA_AGE_NS / 1e9
-        )  # growing old is the point  # age is what is tested
+        # Time itself is what is tested.
+        await asyncio.sleep(2 * backlog.DATA_AGE_NS / 1e9)
         (stalled,) = it.front._visitors
         goes_on = asyncio.create_task(keep_sending(it, data(sent), source))
         got = await resume(visiting, lambda last: last == data(sent))
@@ -286,7 +285,7 @@ async def test_what_waited_too_long_for_a_stalled_reader_never_comes() -> None:
 async def keep_sending(it: Room, datagram: bytes, source: tuple[str, int]) -> None:
     while True:
         it.answer(datagram, source)
-        await asyncio.sleep(0.001)  # the pace of a game  # the pace of a game
+        await asyncio.sleep(0.001)  # the pace of a game
 
 
 async def stall(it: Room, visiting: ClientConnection, source: tuple[str, int]) -> int:
@@ -300,9 +299,8 @@ async def stall(it: Room, visiting: ClientConnection, source: tuple[str, int]) -
             for _ in range(4):
                 it.answer(data(sent, size=500), source)
                 sent += 1
-            await asyncio.sleep(
-                0.002
-            )  # until buffers of the kernel are full, which tell nobody  # the pace of a game
+            # Time itself is what is tested.
+            await asyncio.sleep(0.002)
             still = still + 1 if stalled._backlog.dropped_full == full + 4 else 0
     return sent
 
