@@ -28,7 +28,7 @@ RUN := [ -z "$${SUDO_UID-}" ] || export PYTHONDONTWRITEBYTECODE=1; exec
 
 help:
 	@echo 'make up      this computer joins in: node, dashboard, control (root)'
-	@echo 'make demo    three players behind two home routers, on this computer alone (root)'
+	@echo 'make demo    four players behind three home routers and a relay, on this computer alone (root)'
 	@echo 'make test    every test; as root also those with real packets'
 	@echo 'make check   format, lint, types, import contracts, documents'
 	@echo 'make bench   side by side with other tunnels (root)'
