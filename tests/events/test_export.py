@@ -108,7 +108,7 @@ def test_a_file_is_read_like_its_bytes_and_its_name_is_in_the_refusal(tmp_path: 
     file.write_bytes(TEXT + b"{}\n")
     refused = export.read_jsonl(file)
     assert isinstance(refused, Refusal)
-    assert "evening.jsonl: line 36 is not an event" in refused.why
+    assert f"evening.jsonl: line {len(ROWS) + 1} is not an event" in refused.why
 
 
 def test_no_file_is_refused(tmp_path: Path) -> None:
