@@ -239,7 +239,9 @@ def _add_servers(add: Callable[..., Any]) -> None:
     tunnel = add("tunnel", _tunnel, "run the WireGuard engine alone, from a wg-quick file")
     tunnel.add_argument("config", type=Path)
     tunnel.add_argument("--interface", type=_interface)
-    demo = add("demo", _demo, "four players behind real routers, one through a relay, on this machine")
+    demo = add(
+        "demo", _demo, "four players behind real routers, one through a relay, on this machine"
+    )
     demo.add_argument("--no-browser", action="store_true")
     lab = add("lab", _lab, "network namespaces as homes, routers and a slow wire")
     lab.add_argument("words", nargs=argparse.REMAINDER, metavar="...")
