@@ -10,8 +10,8 @@ from lanrage.control.picks import Candidate, Picks, Rtts, offered
 from lanrage.control.relays import Registered, Relays
 from lanrage.protocols.partylog import Chain, key_of
 from lanrage.protocols.relay import ticket
+from lanrage.protocols.relay.wire import MEMBER_MAX
 
-NUMBER_MAX: Final = 3839  # a member's; the numbers above are not for members of the chain
 RENEW_S: Final = ticket.LIFE_S / 2
 
 Shown: TypeAlias = tuple[tuple[str, bytes], ...]  # names and boots, sorted: what makes a grant new
@@ -56,7 +56,7 @@ class PartyRelays:
     def grants(self, chain: Chain, peer: str, now_s: int) -> tuple[Relay, ...]:
         """Nearest first. Empty for who is no member, or has a number that no relay knows."""
         member = chain.members.get(peer)
-        if member is None or member.number > NUMBER_MAX:
+        if member is None or member.number > MEMBER_MAX:
             return ()
         claim = ticket.Ticket(
             party=(key_of(chain.party) or bytes(32))[: ticket.PARTY_BYTES],
